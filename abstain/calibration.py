@@ -1,0 +1,47 @@
+"""What `abstain calibrate` leaves in ``abstain.json``: two calibrators and a policy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from abstain.platt import Calibrator
+from abstain.router import Policy
+from curate.errors import UserError
+
+RIGHT_F1 = 0.5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `abstain calibrate` stores: two calibrators, a policy, and how they came about."""
+
+    sufficient: Calibrator  # P(the context suffices), fitted on all validation rows
+    correct: Calibrator  # P(right), fitted on the answered ones
+    policy: Policy
+    right_f1: float
+    details: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in ``abstain.json``."""
+        return {
+            "sufficient": self.sufficient.to_json(),
+            "correct": self.correct.to_json(),
+            "threshold": self.policy.threshold,
+            "guarantee": self.policy.guarantee,
+            "right_f1": self.right_f1,
+            **self.details,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Calibration":
+        """What `to_json` stored."""
+        known = ("sufficient", "correct", "threshold", "guarantee", "right_f1")
+        try:
+            return cls(
+                Calibrator.from_json(value["sufficient"]),
+                Calibrator.from_json(value["correct"]),
+                Policy(value["threshold"], value["guarantee"]),
+                value["right_f1"],
+                {key: entry for key, entry in value.items() if key not in known},
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(f"abstain.json: its calibration is damaged ({error!r})") from error

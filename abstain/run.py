@@ -1,0 +1,82 @@
+"""A run's folder: what it must hold, its ``abstain.json``, and its model card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.files import read_json, write_json, write_text
+
+FILE = "abstain.json"
+
+
+@dataclass
+class RunFile:
+    """``abstain.json``: the contract, and the calibrator and threshold once there are any."""
+
+    contract: Contract
+    calibration: dict[str, Any] | None = None
+
+    def write(self, run: Path) -> None:
+        """Store it in the run's folder."""
+        value = {"version": 1, "contract": self.contract.to_json(), "calibration": self.calibration}
+        write_json(run / FILE, value)
+
+
+def read_run_file(run: Path | None) -> RunFile:
+    """The ``abstain.json`` of a run; of an untrained model, the default contract."""
+    if run is None:
+        return RunFile(Contract())
+    if not (run / FILE).exists():
+        raise UserError(f"{run}: has no {FILE}; it is not a run of `train run`")
+    value = read_json(run / FILE)
+    try:
+        return RunFile(Contract.from_json(value["contract"]), value["calibration"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run / FILE}: damaged ({error!r}); train and calibrate again") from error
+
+
+def write_card(run: Path, base: str, training: dict[str, Any]) -> None:
+    """The model card: what was trained, from what, with which settings."""
+    progress = training["progress"]
+    note = ""
+    if base == "smollm2-135m":
+        note = (
+            "\nThe base model holds the de-quantised Q4_1 weights of SmolLM2-135M-Instruct "
+            "(Apache-2.0). They differ from the original's; figures for one are not figures "
+            "for the other.\n"
+        )
+    losses = "\n".join(
+        f"| {e['step']} | {e['total']:.4f} | {e['answer']:.4f} | {e['head']:.4f} |"
+        for e in progress["evaluations"]
+    )
+    write_text(
+        run / "README.md",
+        f"""---
+library_name: peft
+base_model: {base}
+tags: [question-answering, abstention, lora]
+---
+# A model that says when the context does not tell
+
+A LoRA adapter for `{base}`, trained to answer a question from a given context and to abstain
+when the context does not hold the answer.
+{note}
+Trained on {training["rows"]:,} rows in {progress["step"]:,} steps,
+{progress["seconds"] / 60:.1f} minutes, {progress["peak_memory"]:.2f} GiB at most.
+
+| step | validation loss | answer | sufficiency head |
+|---|---|---|---|
+{losses}
+
+Calibrate it before use: `abstain calibrate RUN --data DIR --target-risk 0.10 --delta 0.05`.
+Ask it: `abstain ask RUN --context FILE "QUESTION"`.
+
+## Settings
+```json
+{json.dumps(training["settings"], indent=1)}
+```
+""",
+    )

@@ -1,0 +1,1 @@
+"""Curate: from documents and benchmark files to a data set with honest unanswerable rows."""

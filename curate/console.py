@@ -1,0 +1,55 @@
+"""What the three commands share: how they print errors and results, and their exit codes."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from curate.errors import UserError
+
+
+def main(group: click.Group, arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; 0 only on success, 1 for a user's problem, 2 for wrong usage."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Libraries that warn about what a user cannot change drown what the user should read.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        group.main(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `curate show … | head` closes our output early, and that is fine
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show(value: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a result: for a program with ``--json``, else for a person."""
+    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A text table with aligned columns; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join(lines)

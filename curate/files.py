@@ -1,0 +1,89 @@
+"""Reading and writing files so that a crash, a full disk or a bad byte loses nothing."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate.errors import UserError, os_error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary neighbour of ``path`` to write, then move it there in one step.
+
+    A reader sees the old file or the new one, never half of either. Where writing fails the
+    temporary file is removed, the old one stays, and the failure becomes a `UserError`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise os_error("write", path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file; a byte that is not UTF-8 is named by its offset and line."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise os_error("read", path, error) from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: not valid UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,} "
+            f"(line {line:,}); convert the file to UTF-8, e.g. with iconv, and try again"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; where it breaks off or goes wrong is named by line and column."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = len(text.rstrip()) - error.pos <= 1 or "Unterminated" in error.msg
+        hint = "; the file seems cut off: fetch or copy it again" if cut else ""
+        raise UserError(
+            f"{path}: not valid JSON at line {error.lineno:,} column {error.colno:,} "
+            f"(character {error.pos:,} of {len(text):,}): {error.msg}{hint}"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Hash a file, or every file below a folder together with its relative name."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+        return digest.hexdigest()
+    try:
+        with path.open("rb") as file_handle:
+            while block := file_handle.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise os_error("read", path, error) from error
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""Folds: every document gets one before anything is derived from it, and keeps it for good.
+
+It must see every row. Documents that share a context stay together. The ledger (`folds.json`)
+is extended by later builds and never rewritten, so that a row once tested on is never trained on.
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from curate.errors import UserError
+from curate.files import read_json
+from curate.record import FOLDS, Dropped, Passage, Row, digest
+
+STEP = "folds"
+Ledger = dict[str, str]  # document_id → fold
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger of an earlier build, or an empty one where there is none."""
+    if not path.exists():
+        return {}
+    value = read_json(path)
+    documents = value.get("documents") if isinstance(value, dict) else None
+    if not isinstance(documents, dict) or not set(documents.values()) <= set(FOLDS):
+        raise UserError(
+            f"{path}: not a fold ledger; restore it from a backup, or delete the data set"
+        )
+    return documents
+
+
+def assign(
+    rows: list[Row], passages: list[Passage], shares: dict[str, float], seed: int, ledger: Ledger
+) -> Ledger:
+    """The ledger with a fold for every document.
+
+    Greedy, largest group first, each to the fold that its rows' labels and reasons are most
+    missing from: stratification as far as whole documents allow (after Sechidis et al. 2011).
+    """
+    groups = _groups(rows, passages)
+    strata: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        strata[groups[row.document_id]][f"{row.sufficient}/{row.reason}"] += 1
+    totals: Counter[str] = Counter()
+    for counts in strata.values():
+        totals.update(counts)
+    members: dict[str, list[str]] = defaultdict(list)
+    for document, group in groups.items():
+        members[group].append(document)
+
+    filled: dict[str, Counter[str]] = {fold: Counter() for fold in shares}
+    result = dict(ledger)
+    waiting = []
+    for group in members:
+        # A group of which the ledger knows a part follows it, document by document.
+        known = Counter(ledger[d] for d in members[group] if d in ledger)
+        if known:
+            fold = min(known, key=lambda f: (-known[f], FOLDS.index(f)))
+            result |= {d: fold for d in members[group] if d not in ledger}
+            filled.setdefault(fold, Counter()).update(strata[group])
+        else:
+            waiting.append(group)
+    waiting.sort(key=lambda group: (-strata[group].total(), digest(str(seed), group)))
+    for index, group in enumerate(waiting):
+        # A fold without any document would leave a later command without its data.
+        empty = [fold for fold in shares if not filled[fold] and strata[group]]
+        open_folds = empty if len(waiting) - index <= len(empty) else list(shares)
+        fold = max(open_folds, key=lambda f: _gain(strata[group], filled[f], totals, shares[f]))
+        filled[fold].update(strata[group])
+        result |= dict.fromkeys(members[group], fold)
+    return dict(sorted(result.items()))
+
+
+def _gain(group: Counter[str], filled: Counter[str], totals: Counter[str], share: float) -> float:
+    """How much nearer the fold comes to its share of each stratum by taking the group."""
+    gain = 0.0
+    for counts, have, all_of_it in [
+        (group.total(), filled.total(), totals.total()),
+        *((count, filled[name], totals[name]) for name, count in group.items()),
+    ]:
+        target = max(share * all_of_it, 1e-9)
+        gain += ((target - have) ** 2 - (target - have - counts) ** 2) / target
+    return gain
+
+
+def _groups(rows: list[Row], passages: list[Passage]) -> dict[str, str]:
+    """Document → the name of its group: documents tied by equal contexts are one group."""
+    leader: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        leader.setdefault(name, name)
+        while leader[name] != name:
+            leader[name] = leader[leader[name]]
+            name = leader[name]
+        return name
+
+    items: list[Row | Passage] = [*rows, *passages]
+    for item in items:
+        document = find(f"document {item.document_id}")
+        if item.context_id:
+            cluster = find(f"context {item.context_id}")
+            first, second = sorted((document, cluster))
+            leader[second] = first
+    documents = dict.fromkeys(item.document_id for item in items)
+    return {document: find(f"document {document}") for document in documents}
+
+
+def apply(
+    rows: list[Row], passages: list[Passage], ledger: Ledger
+) -> tuple[list[Row], list[Passage], list[Dropped]]:
+    """Write the folds into rows and passages.
+
+    Where a new build ties documents that the ledger has already parted, the rows of a shared
+    context stay in the fold of its first row, and the others are dropped.
+    """
+    homes: dict[str, str] = {}
+    kept: list[Row] = []
+    dropped: list[Dropped] = []
+    for row in rows:
+        fold = ledger[row.document_id]
+        home = homes.setdefault(row.context_id, fold) if row.context_id else fold
+        if home == fold:
+            kept.append(dataclasses.replace(row, fold=fold))
+        else:
+            detail = f"its document is in {fold}, its context already in {home}"
+            dropped.append(Dropped(row, STEP, "context_in_other_fold", detail))
+    placed = [
+        dataclasses.replace(passage, fold=ledger[passage.document_id])
+        for passage in passages
+        if homes.get(passage.context_id, ledger[passage.document_id]) == ledger[passage.document_id]
+    ]
+    return kept, placed, dropped

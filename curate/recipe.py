@@ -1,0 +1,118 @@
+"""The recipe: a YAML file that says how a data set is made, as typed settings."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate import typed_yaml
+from curate.record import FOLDS
+
+
+class Settings(BaseModel):
+    """Settings that refuse keys which nothing would read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SquadSource(Settings):
+    """SQuAD 1.1 or 2.0: the official JSON file, or ``hub:NAME``."""
+
+    kind: Literal["squad"]
+    path: str
+    name: str = ""  # how rows name this source; the file's name where it is empty
+    licence: str = ""
+
+
+class TableSource(Settings):
+    """A JSONL, CSV or Parquet file, or ``hub:NAME``, one question a row."""
+
+    kind: Literal["table"]
+    path: str
+    name: str = ""
+    licence: str = ""
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our field: the file's column, where they differ"
+    )
+
+
+class SiteSource(Settings):
+    """A folder of HTML files: passages, and question-answer pairs from FAQ pages."""
+
+    kind: Literal["site"]
+    path: str
+    name: str = ""
+    licence: str = ""
+    base_url: str = Field("", description="prefix of the pages' URLs, for provenance")
+
+
+Source = Annotated[SquadSource | TableSource | SiteSource, Field(discriminator="kind")]
+
+
+class CleanSettings(Settings):
+    """What a usable row looks like."""
+
+    max_context_chars: int = Field(20_000, ge=1)
+    max_question_chars: int = Field(2_000, ge=1)
+
+
+class FoldShares(Settings):
+    """Shares of the rows that each fold should get; documents are never divided."""
+
+    train: float = Field(0.6, ge=0)
+    validation: float = Field(0.1, ge=0)
+    calibration: float = Field(0.15, ge=0)
+    test: float = Field(0.15, ge=0)
+    stream: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "FoldShares":
+        total = sum(self.as_dict().values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, and 1 is needed")
+        return self
+
+    def as_dict(self) -> dict[str, float]:
+        """Fold names to shares, in the folds' order, without empty folds."""
+        return {fold: getattr(self, fold) for fold in FOLDS if getattr(self, fold) > 0}
+
+
+class InsufficientSettings(Settings):
+    """How many rows get a context that does not answer, and how they are made."""
+
+    share: float = Field(0.5, ge=0, lt=1, description="share of insufficient rows aimed at")
+    methods: list[Literal["no_context", "evidence_removed", "context_swapped"]] = [
+        "no_context",
+        "evidence_removed",
+        "context_swapped",
+    ]
+
+
+class SplitSettings(Settings):
+    """How the train split is balanced; the other splits are left as they are."""
+
+    balance: bool = True
+    tolerance: float = Field(0.05, ge=0, le=1, description="distance from the share let pass")
+
+
+class Recipe(Settings):
+    """One data set, from its sources to its splits."""
+
+    name: str
+    description: str = ""
+    seed: int = 13
+    sources: list[Source] = Field(min_length=1)
+    clean: CleanSettings = Field(default_factory=CleanSettings)
+    folds: FoldShares = Field(default_factory=FoldShares)
+    insufficient: InsufficientSettings = Field(default_factory=InsufficientSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe; relative paths in it are taken from the recipe's own folder."""
+    recipe = typed_yaml.load(path, Recipe)
+    for source in recipe.sources:
+        if not source.path.startswith("hub:"):
+            source.path = str((path.parent / source.path).resolve())
+        source.name = source.name or Path(source.path.removeprefix("hub:")).stem
+    return recipe

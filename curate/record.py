@@ -1,0 +1,222 @@
+"""The record: one row, one question. Its Arrow schema, its hashes, and Parquet in and out."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import UserError, os_error
+from curate.files import replacing
+
+REASONS = (
+    "unlabelled",
+    "no_context",
+    "irrelevant_context",
+    "evidence_missing",
+    "partial_evidence",
+    "false_premise",
+    "underspecified",
+    "conflicting_context",
+    "out_of_scope",
+)
+FOLDS = ("train", "validation", "calibration", "test", "stream")
+NOT_A_SPAN = -1
+
+
+@dataclass(slots=True)
+class Row:
+    """One question about one context; the fields are those of ``shared/design.md``.
+
+    ``sufficient`` is the label: does the context hold the answer? ``None`` means that nobody
+    has said yet, and such a row is never written into a split. ``answer_starts`` are character
+    offsets into ``context``, one for each of ``answers``, `NOT_A_SPAN` where it is no span.
+    """
+
+    question: str
+    context: str
+    id: str = ""
+    content_hash: str = ""
+    history: list[dict[str, str]] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    answer_starts: list[int] = field(default_factory=list)
+    sufficient: bool | None = None
+    reason: str = ""
+    method: str = "human"
+    intensity: float = 0.0
+    votes: dict[str, float] = field(default_factory=dict)
+    parent_id: str = ""
+    document_id: str = ""
+    context_id: str = ""
+    fold: str = ""
+    source: str = ""
+    source_id: str = ""
+    url: str = ""
+    licence: str = ""
+    language: str = "en"
+    retrieved_at: str = ""
+
+    def stamped(self, ordinal: int = 0) -> "Row":
+        """The same row with ``id`` (where it came from) and ``content_hash`` (what it says).
+
+        ``ordinal`` tells apart rows that share source, source_id, method and parent.
+        """
+        identity = (self.source, self.source_id, self.method, self.parent_id, str(ordinal))
+        return dataclasses.replace(
+            self, id=self.id or digest(*identity), content_hash=self.current_content_hash()
+        )
+
+    def current_content_hash(self) -> str:
+        """Hash of texts, answers and label: changes when someone corrects the row."""
+        turns = [text for turn in self.history for text in (turn["role"], turn["content"])]
+        label = (str(self.sufficient), self.reason)
+        return digest(self.question, self.context, *turns, "\x1e", *self.answers, "\x1e", *label)
+
+
+@dataclass(slots=True)
+class Passage:
+    """A context without questions: material to borrow from when a context must not answer."""
+
+    context: str
+    document_id: str = ""
+    context_id: str = ""
+    fold: str = ""
+    heading: str = ""
+    source: str = ""
+    url: str = ""
+    licence: str = ""
+
+
+@dataclass(slots=True)
+class Dropped:
+    """A row that was left out, the step that did it, and the reason, with what it turned on."""
+
+    row: Row
+    step: str
+    drop_reason: str
+    detail: str = ""
+
+
+# Votes are a list of pairs and not an Arrow map, because `datasets` cannot read maps.
+_NAMED = {
+    "history": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    "votes": pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())])),
+    "answers": pa.list_(pa.string()),
+    "answer_starts": pa.list_(pa.int64()),
+    "sufficient": pa.bool_(),
+    "intensity": pa.float64(),
+}
+
+
+def _schema(record: type, extra: Sequence[str] = ()) -> pa.Schema:
+    names = [f.name for f in dataclasses.fields(record)] + list(extra)
+    return pa.schema([(name, _NAMED.get(name, pa.string())) for name in names])
+
+
+SCHEMA = _schema(Row)
+PASSAGE_SCHEMA = _schema(Passage)
+DROPPED_SCHEMA = _schema(Row, ("step", "drop_reason", "detail"))
+
+
+def digest(*parts: str) -> str:
+    """A 20-digit hexadecimal hash of some texts; the unit separator keeps them apart."""
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    value = {name: getattr(row, name) for name in SCHEMA.names}
+    value["votes"] = [{"name": name, "value": vote} for name, vote in sorted(row.votes.items())]
+    return value
+
+
+def _from_dict(value: dict[str, Any]) -> Row:
+    value = dict(value)
+    value["votes"] = {vote["name"]: vote["value"] for vote in value["votes"]}
+    return Row(**value)
+
+
+def to_table(rows: Iterable[Row]) -> pa.Table:
+    """Rows as an Arrow table of `SCHEMA`."""
+    return pa.Table.from_pylist([_as_dict(row) for row in rows], schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Row]:
+    """An Arrow table of `SCHEMA` as rows."""
+    return [_from_dict(value) for value in table.to_pylist()]
+
+
+def dropped_to_table(dropped: Iterable[Dropped]) -> pa.Table:
+    """Dropped rows as an Arrow table: the row's own columns, then step, reason and detail."""
+    return pa.Table.from_pylist(
+        [
+            {**_as_dict(d.row), "step": d.step, "drop_reason": d.drop_reason, "detail": d.detail}
+            for d in dropped
+        ],
+        schema=DROPPED_SCHEMA,
+    )
+
+
+def dropped_from_table(table: pa.Table) -> list[Dropped]:
+    """An Arrow table of `DROPPED_SCHEMA` as dropped rows."""
+    rows = from_table(table.select(SCHEMA.names))
+    why = table.select(["step", "drop_reason", "detail"]).to_pylist()
+    return [Dropped(row, **reason) for row, reason in zip(rows, why, strict=True)]
+
+
+def passages_to_table(passages: Iterable[Passage]) -> pa.Table:
+    """Passages as an Arrow table of `PASSAGE_SCHEMA`."""
+    return pa.Table.from_pylist([dataclasses.asdict(p) for p in passages], schema=PASSAGE_SCHEMA)
+
+
+def passages_from_table(table: pa.Table) -> list[Passage]:
+    """An Arrow table of `PASSAGE_SCHEMA` as passages."""
+    return [Passage(**value) for value in table.to_pylist()]
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet atomically; the same table always gives the same bytes."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
+    try:
+        table = pq.read_table(path)
+    except OSError as error:
+        raise os_error("read", path, error) from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a whole Parquet file ({error}); make it again") from error
+    for name in schema.names:
+        if name not in table.column_names:
+            raise UserError(
+                f"{path}: column '{name}' is missing; it is not a file of rows that "
+                f"`curate` wrote (import foreign tables with `curate import table`)"
+            )
+        found, wanted = table.schema.field(name).type, schema.field(name).type
+        if found != wanted:
+            raise UserError(f"{path}: column '{name}' holds {found}, and {wanted} is needed")
+    return table.select(schema.names)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a Parquet file of rows, or every split of a data-set folder, in the folds' order."""
+    if path.is_dir():
+        files = [path / f"{fold}.parquet" for fold in FOLDS]
+        found = [file for file in files if file.exists()]
+        if not found:
+            raise UserError(
+                f"{path}: no train.parquet, validation.parquet, … in this folder; "
+                f"build it first: curate build RECIPE.yaml --out {path}"
+            )
+        return [row for file in found for row in from_table(read_table(file))]
+    return from_table(read_table(path))
+
+
+def read_fold(folder: Path, fold: str) -> list[Row]:
+    """Read one split of a data-set folder; an empty split is an empty list, a missing one not."""
+    return from_table(read_table(folder / f"{fold}.parquet"))

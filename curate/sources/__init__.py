@@ -1,0 +1,1 @@
+"""One module a source: each reads its format into rows and passages, and judges nothing."""

@@ -1,0 +1,182 @@
+"""Tables: JSONL, CSV, Parquet or a hub data set, one question a row."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import UserError, os_error
+from curate.files import read_text
+from curate.record import NOT_A_SPAN, REASONS, Row
+from curate.sources import hub
+
+FIELDS = (
+    "question",
+    "context",
+    "answers",
+    "answer_starts",
+    "sufficient",
+    "reason",
+    "history",
+    "document_id",
+    "source_id",
+    "url",
+    "licence",
+    "language",
+)
+_TRUE, _FALSE = {"true", "1", "yes", "y"}, {"false", "0", "no", "n"}
+
+
+def read(
+    path: str, name: str, licence: str = "", columns: dict[str, str] | None = None
+) -> Iterator[Row]:
+    """Read rows; ``columns`` maps our fields to the file's columns where their names differ.
+
+    ``answers`` may be one text or a list of texts (in CSV: JSON, or one text). ``sufficient`` may
+    be missing: then a row with answers counts as sufficient, and one without as not yet labelled.
+    """
+    columns = columns or {}
+    unknown = set(columns) - set(FIELDS)
+    if unknown:
+        raise UserError(
+            f"{path}: no field {', '.join(sorted(unknown))}; fields: {', '.join(FIELDS)}"
+        )
+    for index, (where, value) in enumerate(_values(path)):
+        for ours, theirs in columns.items():
+            if theirs not in value:
+                raise UserError(f"{where}: column '{theirs}' is missing; it has {', '.join(value)}")
+            value[ours] = value[theirs]
+        row = _row(value, where)
+        row.source = name
+        row.licence = row.licence or licence
+        row.source_id = row.source_id or str(index)
+        row.document_id = f"{name}/{row.document_id or row.source_id}"
+        yield row.stamped()
+
+
+def _values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if path.startswith("hub:"):
+        return hub.rows(path)
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    file = Path(path)
+    if file.suffix.lower() not in readers:
+        raise UserError(f"{path}: a table must end in {', '.join(readers)}, or start with hub:")
+    return readers[file.suffix.lower()](file)
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number}: not valid JSON: {error.msg}") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: line {number}: an object is needed")
+        yield f"{path}: line {number}", value
+
+
+def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        for value in reader:
+            if None in value:
+                raise UserError(f"{path}: line {reader.line_num}: more cells than columns")
+            yield f"{path}: line {reader.line_num}", dict(value)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            index = 0
+            for batch in file.iter_batches(1000):
+                for value in batch.to_pylist():
+                    yield f"{path}: row {index}", value
+                    index += 1
+    except OSError as error:
+        raise os_error("read", path, error) from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a whole Parquet file: {error}") from error
+
+
+def _row(value: dict[str, Any], where: str) -> Row:
+    question, context = _text(value, "question", where), _text(value, "context", where)
+    if not question.strip():
+        raise UserError(f"{where}: 'question' is missing or empty")
+    answers = [str(answer) for answer in _list(value.get("answers"), f"{where}: 'answers'")]
+    starts = _list(value.get("answer_starts"), f"{where}: 'answer_starts'")
+    if starts and len(starts) != len(answers):
+        raise UserError(f"{where}: {len(answers)} 'answers' but {len(starts)} 'answer_starts'")
+    sufficient = _label(value.get("sufficient"), where)
+    if sufficient is None and answers:
+        sufficient = True
+    reason = _text(value, "reason", where) or ("unlabelled" if sufficient is False else "")
+    if reason and reason not in REASONS:
+        raise UserError(f"{where}: 'reason' is '{reason}', which is none of {', '.join(REASONS)}")
+    return Row(
+        question=question,
+        context=context,
+        history=_list(value.get("history"), f"{where}: 'history'"),
+        answers=answers if sufficient else [],
+        answer_starts=_starts(starts, answers, context, where) if sufficient else [],
+        sufficient=sufficient,
+        reason=reason,
+        document_id=_text(value, "document_id", where),
+        source_id=_text(value, "source_id", where),
+        url=_text(value, "url", where),
+        licence=_text(value, "licence", where),
+        language=_text(value, "language", where) or "en",
+    )
+
+
+def _starts(given: list[Any], answers: list[str], context: str, where: str) -> list[int]:
+    """Offsets as given, or looked up; an answer in other words than the context's is no span."""
+    if not given:
+        return [context.find(answer) if answer else NOT_A_SPAN for answer in answers]
+    try:
+        return [int(start) for start in given]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: 'answer_starts' must be whole numbers, found {given!r}"
+        ) from error
+
+
+def _text(value: dict[str, Any], key: str, where: str) -> str:
+    found = value.get(key)
+    if found is None:
+        return ""
+    if not isinstance(found, str | int):
+        raise UserError(f"{where}: '{key}' must be a text, found {found!r:.80}")
+    return str(found)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if value is None or value == "":
+        return []
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where} looks like a JSON list, but is none: {error.msg}") from error
+    if isinstance(value, dict) and "text" in value:  # SQuAD's flat form on the hub
+        value = value["text"]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _label(value: Any, where: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE | _FALSE:
+        return text in _TRUE
+    if text in ("", "null", "none"):
+        return None
+    raise UserError(f"{where}: 'sufficient' must be true, false or empty, found {value!r}")

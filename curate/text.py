@@ -1,0 +1,51 @@
+"""Texts as answers are compared: SQuAD's normalisation, and finding an answer in a context."""
+
+import re
+import string
+from collections.abc import Iterable, Sequence
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise(text: str) -> str:
+    """Lower case, without punctuation and articles, white space folded (SQuAD's definition)."""
+    lowered = text.lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", lowered).split())
+
+
+# For *finding* an answer, dashes and quotes part words as they do for a reader; for *scoring*
+# one, SQuAD's definition above deletes them.
+_WORDS = re.compile(r"\w+(?:[.,]\d+)*", re.UNICODE)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, folded in case, without articles; numbers keep their decimals."""
+    found: list[str] = _WORDS.findall(text.casefold())
+    return [word for word in found if word not in ("a", "an", "the")]
+
+
+def holds_any(context: str, answers: Iterable[str]) -> bool:
+    """Whether any of the answers occurs in the context as a run of whole words."""
+    haystack = f" {' '.join(words(context))} "
+    return any(
+        needle.strip() and needle in haystack
+        for needle in (f" {' '.join(words(answer))} " for answer in answers)
+    )
+
+
+def nearest(context: str, answer: str, hint: int) -> int:
+    """Start of the occurrence of ``answer`` in ``context`` that is nearest to ``hint``, or −1."""
+    if not answer:
+        return -1
+    if context.startswith(answer, hint) and hint >= 0:
+        return hint
+    after = context.find(answer, max(hint, 0))
+    before = context.rfind(answer, 0, max(hint, 0) + len(answer))
+    found = [start for start in (before, after) if start >= 0]
+    return min(found, key=lambda start: abs(start - hint), default=-1)
+
+
+def unique(values: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Pairs of answer and start without repetitions, in their first order."""
+    return list(dict.fromkeys(values))

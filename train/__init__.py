@@ -1,0 +1,1 @@
+"""Train: fine-tune a model to abstain when the context does not hold the answer."""

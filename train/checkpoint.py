@@ -1,0 +1,113 @@
+"""Checkpoints: everything that a killed run needs to go on as if nothing had happened."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curate.errors import UserError
+from curate.files import replacing
+
+FOLDER = "checkpoint"
+LAST = "last.pt"
+BEST = "best.pt"
+
+
+@dataclass
+class Progress:
+    """How far a run has come, in plain values."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    peak_memory: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+    def best(self) -> dict[str, float] | None:
+        """The evaluation with the lowest loss so far."""
+        return min(self.evaluations, key=lambda e: e["total"], default=None)
+
+    def stale(self) -> int:
+        """How many evaluations have passed since the best one."""
+        best = self.best()
+        return 0 if best is None else len(self.evaluations) - 1 - self.evaluations.index(best)
+
+
+def trainable(*modules: Any) -> dict[str, torch.Tensor]:
+    """The trainable tensors of some modules, named by module and parameter."""
+    return {
+        f"{index}.{name}": parameter.detach()
+        for index, module in enumerate(modules)
+        if module is not None
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def restore(tensors: dict[str, torch.Tensor], *modules: Any) -> None:
+    """Copy tensors that `trainable` gave back into the same modules."""
+    with torch.no_grad():
+        for name, parameter in trainable(*modules).items():
+            parameter.copy_(tensors[name])
+
+
+def save_best(run: Path, *modules: Any) -> None:
+    """Keep the weights of the best validation loss."""
+    with replacing(run / FOLDER / BEST) as temporary:
+        torch.save(trainable(*modules), temporary)
+
+
+def load_best(run: Path, *modules: Any) -> None:
+    """Put the best weights back, where an evaluation has kept any."""
+    path = run / FOLDER / BEST
+    if path.exists():
+        restore(_load(path), *modules)
+
+
+def save(
+    run: Path, fingerprint: str, progress: Progress, optimizer: Any, scheduler: Any, *modules: Any
+) -> None:
+    """Write weights, optimiser, schedule, random state and progress as one atomic file."""
+    state = {
+        "fingerprint": fingerprint,
+        "progress": progress.__dict__,
+        "weights": trainable(*modules),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "random": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["random_cuda"] = torch.cuda.get_rng_state_all()
+    with replacing(run / FOLDER / LAST) as temporary:
+        torch.save(state, temporary)
+
+
+def resume(
+    run: Path, fingerprint: str, optimizer: Any, scheduler: Any, *modules: Any
+) -> Progress | None:
+    """Load the last checkpoint, if there is one; refuse one of other data or settings."""
+    path = run / FOLDER / LAST
+    if not path.exists():
+        return None
+    state = _load(path)
+    if state["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{run}: holds a checkpoint of other data or other settings; "
+            "give the same ones to resume it, another --out, or --fresh to discard it"
+        )
+    restore(state["weights"], *modules)
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    torch.set_rng_state(state["random"])
+    if "random_cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random_cuda"])
+    return Progress(**state["progress"])
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); start over with --fresh") from error

@@ -1,0 +1,87 @@
+"""From rows to packs: the tokens that the model reads, and which of them it is taught."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abstain.prefix import Tree, branch_out, group_by_prefix
+from curate.contract import Contract
+from curate.record import Row
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as tokens: the prompt as serving sends it, and the answer with its end token."""
+
+    row_id: str
+    context: str
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]  # ends with the end token: a model that never learns it never stops
+    sufficient: bool
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def make_example(row: Row, tokenizer: Any, contract: Contract, end_token_id: int) -> Example:
+    """Tokenise one row. Prompt and answer are tokenised apart, as they are when serving."""
+    text = contract.prompt(tokenizer, row.context, row.question, row.history)
+    target = contract.target(row.answers, bool(row.sufficient))
+    return Example(
+        row_id=row.id,
+        context=row.context,
+        prompt=tuple(tokenizer.encode(text, add_special_tokens=False)),
+        answer=(*tokenizer.encode(target, add_special_tokens=False), end_token_id),
+        sufficient=bool(row.sufficient),
+    )
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Examples over one shared prefix, and where in the tree their losses are read."""
+
+    tree: Tree
+    answer_at: tuple[int, ...]  # tokens whose next token is taught
+    targets: tuple[int, ...]  # those next tokens
+    head_at: tuple[int, ...]  # each example's last prompt token
+    sufficient: tuple[bool, ...]
+
+
+def make_pack(examples: Sequence[Example]) -> Pack:
+    """Lay examples of one context into one tree."""
+    tree, segments = branch_out([example.prompt for example in examples])
+    answer_at: list[int] = []
+    targets: list[int] = []
+    head_at: list[int] = []
+    for example, segment in zip(examples, segments, strict=True):
+        head_at.append(tree.last(segment))
+        answer = tree.add(example.answer[:-1], segment)  # nothing is read off the end token
+        count = len(example.answer)
+        last = tree.last(answer)
+        answer_at += [head_at[-1], *range(last - count + 2, last + 1)]
+        targets += example.answer
+    return Pack(
+        tree,
+        tuple(answer_at),
+        tuple(targets),
+        tuple(head_at),
+        tuple(e.sufficient for e in examples),
+    )
+
+
+def pack_examples(
+    examples: Sequence[Example], max_rows: int, max_tokens: int
+) -> list[list[Example]]:
+    """Group examples by context into packs of at most ``max_rows`` rows and ``max_tokens``."""
+    contexts = [example.context for example in examples]
+    # The prompts' common prefix is not known before grouping; a question's length is close to
+    # what it adds, and the bound is one on memory, not on meaning.
+    shortest: dict[str, int] = {}
+    for example in examples:
+        known = shortest.get(example.context, len(example.prompt))
+        shortest[example.context] = min(known, len(example.prompt))
+    lengths = [len(e) - shortest[e.context] + 16 for e in examples]
+    return [
+        [examples[index] for index in pack]
+        for pack in group_by_prefix(contexts, lengths, max_rows, max_tokens)
+    ]

@@ -1,0 +1,1 @@
+"""One module a way of fine-tuning few parameters of a large model."""

@@ -1,0 +1,106 @@
+"""`train preflight`: what a run would read, checked before hours are spent on it."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from abstain.model import load_tokenizer
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.record import read_fold
+from train.collate import Example, make_example, make_pack, pack_examples
+from train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The findings; ``errors`` is empty exactly when `train run` would start."""
+
+    rows: int
+    sufficient: int
+    tokens: int
+    supervised_tokens: int
+    supervised_tokens_a_row: float
+    end_token: str
+    end_token_supervised: bool
+    emptied_by_truncation: int
+    longest: int
+    packs: int
+    packed_tokens: int
+    saving: float
+    errors: list[str]
+    prompt: str
+    target: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For a person."""
+        lines = [
+            f"rows                     {self.rows:,} in train, {self.sufficient:,} sufficient",
+            f"tokens                   {self.tokens:,}, the longest row {self.longest:,}",
+            f"supervised tokens        {self.supervised_tokens:,}, "
+            f"{self.supervised_tokens_a_row:.1f} a row (answer and end token)",
+            f"end token                {self.end_token} "
+            f"{'supervised' if self.end_token_supervised else 'NOT SUPERVISED'} in every row",
+            f"emptied by truncation    {self.emptied_by_truncation}",
+            f"shared-prefix packing    {self.packed_tokens:,} tokens in {self.packs:,} packs: "
+            f"{self.saving:.1f}× fewer",
+            "",
+            "one prompt, exactly as serving sends it, then what the model is to say:",
+            "─" * 72,
+            self.prompt + self.target + self.end_token,
+            "─" * 72,
+        ]
+        lines += [f"error: {error}" for error in self.errors] or ["ready to train"]
+        return "\n".join(lines)
+
+
+def preflight(data: Path, settings: TrainSettings) -> Preflight:
+    """Tokenise the train split as `train run` would, and look at the result."""
+    rows = read_fold(data, "train")
+    if not rows:
+        raise UserError(f"{data}: its train split has no rows")
+    tokenizer, end_token_id = load_tokenizer(settings.model)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    examples = [make_example(row, tokenizer, contract, end_token_id) for row in rows]
+    packs = [
+        make_pack(pack) for pack in pack_examples(examples, settings.max_rows, settings.max_tokens)
+    ]
+    tokens = sum(map(len, examples))
+    supervised = sum(len(pack.targets) for pack in packs)
+    packed = sum(len(pack.tree) for pack in packs)
+    return Preflight(
+        rows=len(rows),
+        sufficient=sum(bool(row.sufficient) for row in rows),
+        tokens=tokens,
+        supervised_tokens=supervised,
+        supervised_tokens_a_row=supervised / len(rows),
+        end_token=str(tokenizer.convert_ids_to_tokens(end_token_id)),
+        end_token_supervised=all(example.answer[-1] == end_token_id for example in examples),
+        emptied_by_truncation=sum(len(e.prompt) >= settings.max_tokens for e in examples),
+        longest=max(map(len, examples)),
+        packs=len(packs),
+        packed_tokens=packed,
+        saving=tokens / packed,
+        errors=_errors(examples, settings.max_tokens),
+        prompt=contract.prompt(tokenizer, rows[0].context, rows[0].question, rows[0].history),
+        target=contract.target(rows[0].answers, bool(rows[0].sufficient)),
+    )
+
+
+def _errors(examples: list[Example], max_tokens: int) -> list[str]:
+    errors = []
+    emptied = [e for e in examples if len(e.prompt) >= max_tokens]
+    cut = [e for e in examples if len(e.prompt) < max_tokens < len(e)]
+    for what, found in (("would lose their whole answer", emptied), ("would lose part of it", cut)):
+        if found:
+            names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in found[:5])
+            errors.append(
+                f"{len(found)} rows {what} to truncation at max_tokens = {max_tokens}: {names}"
+                f"{', …' if len(found) > 5 else ''}; raise --max-tokens, or lower "
+                "clean.max_context_chars in the recipe"
+            )
+    return errors

@@ -1,0 +1,250 @@
+"""The training loop, to be read from top to bottom."""
+
+import contextlib
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from abstain.head import SufficiencyHead, middle_layers
+from abstain.model import LoadedModel, load_model
+from abstain.prefix import supports_packing
+from abstain.run import RunFile, write_card
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.files import write_json
+from curate.record import Row, digest, read_fold
+from train import checkpoint, steps
+from train.checkpoint import Progress
+from train.collate import Example, make_example, pack_examples
+from train.memory import peak_memory
+from train.methods import lora
+from train.settings import TrainSettings
+
+
+@dataclass
+class Material:
+    """The train and validation splits as packs of tokenised examples."""
+
+    train: list[list[Example]]
+    validation: list[list[Example]]
+    rows: int
+    fingerprint: str
+
+
+def read_material(
+    data: Path, loaded: LoadedModel, settings: TrainSettings, packing: bool
+) -> Material:
+    """Tokenise and pack; a row that does not fit is an error: cutting it would mislabel it."""
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    packs: dict[str, list[list[Example]]] = {}
+    rows: list[Row] = []
+    for fold in ("train", "validation"):
+        fold_rows = read_fold(data, fold)
+        rows += fold_rows
+        examples = [
+            make_example(row, loaded.tokenizer, contract, loaded.end_token_id)
+            for row in tqdm(fold_rows, desc=f"tokenise {fold}", unit="row", leave=False)
+        ]
+        refuse_long(examples, settings.max_tokens)
+        max_rows = settings.max_rows if packing else 1
+        packs[fold] = pack_examples(examples, max_rows, settings.max_tokens)
+    if not packs["train"]:
+        raise UserError(f"{data}: its train split has no rows")
+    texts = digest(*(row.id + row.content_hash for row in rows))
+    return Material(
+        packs["train"],
+        packs["validation"],
+        sum(map(len, packs["train"])),
+        digest(texts, settings.model_dump_json()),
+    )
+
+
+def refuse_long(examples: Sequence[Example], max_tokens: int) -> None:
+    """Raise where a row has more than ``max_tokens`` tokens, naming the first such rows."""
+    long = [example for example in examples if len(example) > max_tokens]
+    if long:
+        names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in long[:5])
+        raise UserError(
+            f"{len(long)} rows are longer than max_tokens = {max_tokens}: {names}"
+            f"{', …' if len(long) > 5 else ''}. Cutting them could cut their answers; "
+            "raise --max-tokens, or lower clean.max_context_chars in the recipe"
+        )
+
+
+def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> Progress:
+    """Fine-tune ``settings.model`` on the data set in ``data`` and write the run to ``out``.
+
+    Killed at any moment and started again with the same arguments, it goes on from its last
+    checkpoint and ends with the same weights as an uninterrupted run.
+    """
+    if fresh:
+        for name in (checkpoint.LAST, checkpoint.BEST):
+            (out / checkpoint.FOLDER / name).unlink(missing_ok=True)
+    torch.manual_seed(settings.seed)
+    loaded = load_model(settings.model)
+    packing = supports_packing(loaded.model)
+    material = read_material(data, loaded, settings, packing)
+    if not fresh and _is_finished(out, material.fingerprint):
+        tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
+        return Progress(**json.loads((out / "training.json").read_text())["progress"])
+    model = lora.wrap(loaded.model, settings).train()
+    head = _make_head(model, settings)
+    progress = _train(model, head, material, settings, out)
+    _write_run(out, data, loaded, model, head, material, settings, progress)
+    return progress
+
+
+def _make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
+    if settings.head_weight == 0:
+        return None
+    config = model.config.get_text_config()
+    return SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
+
+
+def _train(
+    model: Any,
+    head: SufficiencyHead | None,
+    material: Material,
+    settings: TrainSettings,
+    out: Path,
+) -> Progress:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters += list(head.parameters()) if head is not None else []
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    plan = functools.partial(steps.batches, material.train, settings.rows_per_step, settings.seed)
+    per_epoch = len(plan(0))
+    total = max(1, math.ceil(settings.epochs * per_epoch))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
+    progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, model, head)
+    progress = progress or Progress()
+    autocast = _autocast(settings)
+    evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
+    evaluate_at.add(total)
+
+    bar = tqdm(total=total, initial=progress.step, desc="train", unit="step")
+    while progress.step < total and progress.stale() < settings.patience:
+        started = time.perf_counter()
+        epoch, place = divmod(progress.step, per_epoch)
+        batch = plan(epoch)[place]
+        losses = steps.backward(
+            model, head, batch, settings.head_weight, autocast, settings.recompute_above
+        )
+        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+
+        progress.step += 1
+        means = losses.means(settings.head_weight)
+        if not math.isfinite(means["total"]):
+            raise UserError(
+                f"the loss became {means['total']} at step {progress.step}; lower the rate"
+            )
+        progress.history.append({"step": progress.step, **means})
+        progress.tokens += sum(len(example) for pack in batch for example in pack)
+        progress.seconds += time.perf_counter() - started
+        progress.peak_memory = max(progress.peak_memory, peak_memory())
+        bar.update()
+        rate = progress.tokens / progress.seconds
+        bar.set_postfix_str(f"loss {means['total']:.3f}, {rate:,.0f} tokens/s")
+
+        if progress.step in evaluate_at and material.validation:
+            _evaluate(model, head, material, settings, progress, out, autocast)
+        if progress.step % settings.checkpoint_every == 0 or progress.step == total:
+            checkpoint.save(out, material.fingerprint, progress, optimizer, scheduler, model, head)
+    bar.close()
+    checkpoint.load_best(out, model, head)
+    return progress
+
+
+def _evaluate(
+    model: Any,
+    head: SufficiencyHead | None,
+    material: Material,
+    settings: TrainSettings,
+    progress: Progress,
+    out: Path,
+    autocast: Any,
+) -> None:
+    bar = tqdm(material.validation, desc="validate", unit="pack", leave=False)
+    means = steps.evaluate(model, head, bar, autocast).means(settings.head_weight)
+    progress.evaluations.append({"step": progress.step, **means})
+    tqdm.write(
+        f"step {progress.step}: validation loss {means['total']:.4f} "
+        f"(answer {means['answer']:.4f}, head {means['head']:.4f})"
+    )
+    if progress.stale() == 0:
+        checkpoint.save_best(out, model, head)
+
+
+def _rate(total: int, warmup: float) -> Callable[[int], float]:
+    """Linear warm-up, then linear decay to a tenth: the factor on the learning rate by step."""
+    rising = max(1, round(total * warmup))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 1.0 - 0.9 * (step - rising) / max(1, total - rising)
+
+    return factor
+
+
+def _autocast(settings: TrainSettings) -> Any:
+    """bfloat16 autocast where the processor computes in it; a context-manager factory."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    on = settings.bfloat16 == "on" or (settings.bfloat16 == "auto" and has_bfloat16())
+    if not on:
+        return contextlib.nullcontext
+    return functools.partial(torch.autocast, device, dtype=torch.bfloat16)
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _is_finished(out: Path, fingerprint: str) -> bool:
+    path = out / "training.json"
+    if not path.exists():
+        return False
+    return bool(json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint)
+
+
+def _write_run(
+    out: Path,
+    data: Path,
+    loaded: LoadedModel,
+    model: Any,
+    head: SufficiencyHead | None,
+    material: Material,
+    settings: TrainSettings,
+    progress: Progress,
+) -> None:
+    """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
+    model.save_pretrained(out)
+    if head is not None:
+        head.save(out)
+    run_file = RunFile(contract=Contract(abstention_phrase=settings.abstention_phrase))
+    run_file.write(out)
+    training = {
+        "fingerprint": material.fingerprint,
+        "settings": settings.model_dump(),
+        "data": str(data),
+        "rows": material.rows,
+        "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
+        "progress": asdict(progress),
+    }
+    write_card(out, loaded.base, training)
+    write_json(out / "training.json", training)
