@@ -185,4 +185,6 @@ def load_answerer(name: str) -> Answerer:
     """An answerer for a run's folder, or for an untrained model with the default contract."""
     loaded = load_model(name)
     head = load_head(loaded.run) if loaded.run is not None else None
+    if head is not None:
+        head = head.to(loaded.model.device)
     return Answerer(loaded, read_run_file(loaded.run).contract, head)

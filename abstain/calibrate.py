@@ -20,6 +20,7 @@ from abstain.run import RunFile, read_run_file
 from abstain.signals import Array, available, matrix
 from abstain.threshold import Guarantee, Infeasible, by_cost, candidates, certify
 from curate.errors import UserError
+from curate.files import writable_folder
 from curate.record import Row, digest, read_fold
 
 MINIMUM_ROWS = 20
@@ -44,6 +45,7 @@ def calibrate(
     A second certification on the same rows is refused unless ``again``: the best of several
     tries does not hold the promise of one. The same request on the same rows is no second try.
     """
+    writable_folder(run)
     validation, calibration = read_fold(data, "validation"), read_fold(data, "calibration")
     _refuse_shared_documents(data, validation, calibration)
     if len(validation) < MINIMUM_ROWS:

@@ -48,7 +48,7 @@ def _draw(title: str, paint: "Callable[[Axes], None]") -> str:
         "legend.frameon": False,
     }
     with pyplot.rc_context(settings):
-        figure, axes = pyplot.subplots(figsize=(5.6, 3.6), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(4.6, 3.4), layout="constrained")
         paint(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

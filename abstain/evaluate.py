@@ -17,7 +17,7 @@ from abstain.predict import Predictions, predict
 from abstain.run import read_run_file
 from abstain.signals import SIGNALS, available
 from curate.errors import UserError
-from curate.files import replacing, write_json, write_text
+from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows
 
 FEW_DOCUMENTS = 20
@@ -25,6 +25,7 @@ FEW_DOCUMENTS = 20
 
 def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, Any]:
     """Evaluate the run (or untrained model) ``name`` and write the three files into ``out``."""
+    writable_folder(out)
     rows = read_fold(data, "test") if data.is_dir() else read_rows(data)
     rows = [row for row in rows if row.sufficient is not None]
     if not rows:
@@ -36,7 +37,6 @@ def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, 
     metrics["run"] = name
     metrics["data"] = str(data)
     metrics["calibration"] = stored
-    # A folder that cannot be written to should be known before the rest is.
     write_json(out / "metrics.json", metrics)
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.table(predictions.table()), temporary, compression="zstd")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from curate.errors import UserError
@@ -24,7 +24,10 @@ class SufficiencyHead(nn.Module):
     def __init__(self, layers: Sequence[int], hidden_size: int) -> None:
         super().__init__()
         self.layers = tuple(layers)
-        self.weight = nn.Parameter(torch.zeros(len(self.layers), hidden_size))
+        # Not zero: the gradient that reaches the layers below is proportional to these weights.
+        spread = hidden_size**-0.5
+        self.weight = nn.Parameter(torch.empty(len(self.layers), hidden_size))
+        nn.init.uniform_(self.weight, -spread, spread)
         self.bias = nn.Parameter(torch.zeros(len(self.layers)))
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -42,12 +45,12 @@ class SufficiencyHead(nn.Module):
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         tensors["layers"] = torch.tensor(self.layers)
         with replacing(folder / FILE) as temporary:
-            save_file(tensors, temporary)
+            temporary.write_bytes(save(tensors))
 
 
 def middle_layers(count: int) -> tuple[int, ...]:
-    """The layers that the head reads by default: four between 40 % and 80 % of the depth."""
-    return tuple(sorted({max(1, round(count * share)) for share in (0.4, 0.53, 0.67, 0.8)}))
+    """The layers that the head reads by default: four between 60 % and 90 % of the depth."""
+    return tuple(sorted({max(1, round(count * share)) for share in (0.6, 0.7, 0.8, 0.9)}))
 
 
 def load_head(folder: Path) -> SufficiencyHead | None:

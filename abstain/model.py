@@ -43,6 +43,13 @@ class LoadedModel:
         return int(token)
 
 
+def device() -> Any:
+    """The accelerator where there is one, else the processor."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_model(name: str) -> LoadedModel:
     """Load ``name``: a run's folder (adapter and its base), a local folder, or a hub id."""
     run = Path(name)
@@ -63,7 +70,8 @@ def _load_base(name: str) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
-    return LoadedModel(_from_pretrained(AutoModelForCausalLM, name).eval(), tokenizer, name)
+    model = _from_pretrained(AutoModelForCausalLM, name).eval().to(device())
+    return LoadedModel(model, tokenizer, name)
 
 
 def _from_pretrained(kind: Any, name: str) -> Any:

@@ -124,14 +124,19 @@ def forward(
     device = next(model.parameters()).device
     start = 0 if cache is None else cache.get_seq_length()
     asked = torch.tensor([index - start for index in at], device=device)
+    # A chain is what every causal model reads by default, so models that take neither masks nor
+    # positions of ours can still read it.
+    layout = {}
+    if not tree.is_chain():
+        layout["position_ids"] = torch.tensor([tree.positions[start:]], device=device)
+        layout["attention_mask"] = _mask(model, tree.visible(start), device)
     output = model(
         input_ids=torch.tensor([tree.tokens[start:]], device=device),
-        position_ids=torch.tensor([tree.positions[start:]], device=device),
-        attention_mask=None if tree.is_chain() else _mask(model, tree.visible(start), device),
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=asked,
         output_hidden_states=bool(layers),
+        **layout,
     )
     hidden = [output.hidden_states[layer][0, asked] for layer in layers]
     return Output(

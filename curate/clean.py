@@ -26,8 +26,16 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
 def clean_text(text: str) -> str:
     """One text without HTML remains, with its Unicode repaired and its white space folded.
 
-    Line breaks are kept, at most two in a row: they carry a passage's structure.
+    Line breaks are kept, at most two in a row: they carry a passage's structure. Cleaning is
+    repeated until nothing changes (`&amp;lt;` hides a tag behind two entities), so that a text
+    which was cleaned before stays as it is.
     """
+    while (cleaner := _clean_once(text)) != text:
+        text = cleaner
+    return text
+
+
+def _clean_once(text: str) -> str:
     if "<" in text:
         text = _TAG.sub("", _BREAK.sub("\n", text))
     if "&" in text and _ENTITY.search(text):

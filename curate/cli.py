@@ -110,7 +110,9 @@ def import_(kind: str, path: str, out: Path, licence: str, as_json: bool) -> Non
 
 @cli.command()
 @click.argument("path", type=_PATH)
-@click.option("-n", "count", default=5, show_default=True, help="How many rows.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many rows."
+)
 @click.option("--seed", default=0, show_default=True, help="Draws other rows.")
 @json_option
 def show(path: Path, count: int, seed: int, as_json: bool) -> None:

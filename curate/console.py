@@ -17,6 +17,7 @@ def main(group: click.Group, arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Libraries that warn about what a user cannot change drown what the user should read.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    stdout = sys.stdout
     try:
         group.main(args=arguments, standalone_mode=False)
     except click.ClickException as error:
@@ -30,6 +31,9 @@ def main(group: click.Group, arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:  # `curate show … | head` closes our output early, and that is fine
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        if sys.stdout is stdout:  # click wraps it where it is the first to meet a closed pipe
+            raise
 
 
 def show(value: dict[str, Any], text: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from curate import record, report
 from curate.errors import os_error
-from curate.files import read_json, sha256, write_json, write_text
+from curate.files import exists, read_json, sha256, write_json, write_text
 from curate.folds import Ledger
 from curate.recipe import Recipe
 from curate.record import Dropped, Passage, Row
@@ -64,11 +64,12 @@ def publish(
 
 def is_complete(out: Path, fingerprint: str) -> bool:
     """Whether ``out`` holds the result of this very recipe, with every file as it was written."""
-    if not (out / MANIFEST).exists():
+    if not exists(out / MANIFEST):
         return False
     manifest = read_json(out / MANIFEST)
     return bool(
-        manifest.get("fingerprint") == fingerprint
+        isinstance(manifest, dict)
+        and manifest.get("fingerprint") == fingerprint
         and all(
             (out / name).exists() and sha256(out / name) == value
             for name, value in manifest["files"].items()

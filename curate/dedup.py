@@ -1,6 +1,7 @@
 """Deduplication (exact, after normalisation). It must see every row: no batch can do it alone."""
 
 import dataclasses
+import re
 from collections import defaultdict
 
 from curate.record import Dropped, Passage, Row, digest
@@ -15,6 +16,18 @@ def context_id(context: str) -> str:
     return digest(*found) if found else ""
 
 
+Key = tuple[str, str, str]
+# Beyond its words, these tell a question apart: "C#" is not "C++", nor "3 < 4" what "3 > 4" is.
+_TELLING = re.compile(r"[+#%$€£¥<>=×÷−*/^&@°]")
+
+
+def key(row: Row) -> Key:
+    """What equal rows have in common: the words of history and question, and the context."""
+    history = " ".join(turn["content"] for turn in row.history)
+    question = [*words(row.question), *_TELLING.findall(row.question)]
+    return " ".join(words(history)), " ".join(question), row.context_id
+
+
 def dedup(rows: list[Row]) -> tuple[list[Row], list[Dropped]]:
     """Give contexts their clusters; keep the first of equal rows and none of a contradiction.
 
@@ -22,11 +35,10 @@ def dedup(rows: list[Row]) -> tuple[list[Row], list[Dropped]]:
     disagree on the label, no one can tell which is right, and all of them are dropped.
     """
     clusters = {context: context_id(context) for context in {row.context for row in rows}}
-    same: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    same: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
-        history = " ".join(turn["content"] for turn in row.history)
-        key = (" ".join(words(history)), " ".join(words(row.question)), clusters[row.context])
-        same[key].append(dataclasses.replace(row, context_id=clusters[row.context]))
+        clustered = dataclasses.replace(row, context_id=clusters[row.context])
+        same[key(clustered)].append(clustered)
     kept: list[Row] = []
     dropped: list[Dropped] = []
     for group in same.values():

@@ -24,5 +24,7 @@ def os_error(action: str, path: object, error: OSError) -> UserError:
         errno.EISDIR: "it is a folder, and a file is needed",
         errno.ENOTDIR: "a part of the path is a file, and a folder is needed",
     }
-    reason = hints.get(error.errno or 0, error.strerror or str(error))
+    # Arrow raises this one without its number.
+    number = errno.ENOENT if isinstance(error, FileNotFoundError) else error.errno or 0
+    reason = hints.get(number, error.strerror or str(error))
     return UserError(f"cannot {action} {path}: {reason}")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def writable_folder(path: Path) -> None:
+    """Make a folder and see that it takes files, before hours are spent on what goes into it."""
+    probe = path / f".{os.getpid()}.probe"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise os_error("write to the folder", path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with replacing(path) as temporary:
@@ -52,18 +64,44 @@ def read_text(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        # The codec counts from behind a byte-order mark.
+        offset = error.start + len(raw) - len(error.object)
+        line = raw.count(b"\n", 0, offset) + 1
         raise UserError(
-            f"{path}: not valid UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,} "
+            f"{path}: not valid UTF-8: byte 0x{raw[offset]:02x} at offset {offset:,} "
             f"(line {line:,}); convert the file to UTF-8, e.g. with iconv, and try again"
         ) from error
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; half a surrogate pair (of an emoji cut in two) becomes U+FFFD.
+
+    JSON can write such a half as an escape, but UTF-8, and so Parquet, cannot hold it.
+    """
+    value = json.loads(text)
+    return _without_half_pairs(value) if _SURROGATE.search(text) else value
+
+
+def _without_half_pairs(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, list):
+        return [_without_half_pairs(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_half_pairs(key): _without_half_pairs(v) for key, v in value.items()}
+    return value
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; where it breaks off or goes wrong is named by line and column."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
+    except RecursionError as error:
+        raise UserError(f"{path}: JSON nested too deeply to be data of ours") from error
     except json.JSONDecodeError as error:
         cut = len(text.rstrip()) - error.pos <= 1 or "Unterminated" in error.msg
         hint = "; the file seems cut off: fetch or copy it again" if cut else ""
@@ -71,6 +109,14 @@ def read_json(path: Path) -> Any:
             f"{path}: not valid JSON at line {error.lineno:,} column {error.colno:,} "
             f"(character {error.pos:,} of {len(text):,}): {error.msg}{hint}"
         ) from error
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a folder that must not be looked into is named."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise os_error("read", path, error) from error
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from curate.errors import UserError
-from curate.files import read_json
+from curate.files import exists, read_json
 from curate.record import FOLDS, Dropped, Passage, Row, digest
 
 STEP = "folds"
@@ -18,11 +18,11 @@ Ledger = dict[str, str]  # document_id → fold
 
 def read_ledger(path: Path) -> Ledger:
     """The ledger of an earlier build, or an empty one where there is none."""
-    if not path.exists():
+    if not exists(path):
         return {}
     value = read_json(path)
     documents = value.get("documents") if isinstance(value, dict) else None
-    if not isinstance(documents, dict) or not set(documents.values()) <= set(FOLDS):
+    if not isinstance(documents, dict) or any(v not in FOLDS for v in documents.values()):
         raise UserError(
             f"{path}: not a fold ledger; restore it from a backup, or delete the data set"
         )
@@ -34,41 +34,51 @@ def assign(
 ) -> Ledger:
     """The ledger with a fold for every document.
 
-    Greedy, largest group first, each to the fold that its rows' labels and reasons are most
-    missing from: stratification as far as whole documents allow (after Sechidis et al. 2011).
+    Documents with rows are placed by their rows; those with passages alone come afterwards, so
+    that every fold also gets its share of what can be borrowed.
     """
     groups = _groups(rows, passages)
-    strata: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        strata[groups[row.document_id]][f"{row.sufficient}/{row.reason}"] += 1
-    totals: Counter[str] = Counter()
-    for counts in strata.values():
-        totals.update(counts)
     members: dict[str, list[str]] = defaultdict(list)
     for document, group in groups.items():
         members[group].append(document)
-
-    filled: dict[str, Counter[str]] = {fold: Counter() for fold in shares}
-    result = dict(ledger)
-    waiting = []
-    for group in members:
-        # A group of which the ledger knows a part follows it, document by document.
-        known = Counter(ledger[d] for d in members[group] if d in ledger)
+    placed: dict[str, str] = {}
+    for group, documents in members.items():
+        # A group of which the ledger knows a part follows it.
+        known = Counter(ledger[document] for document in documents if document in ledger)
         if known:
-            fold = min(known, key=lambda f: (-known[f], FOLDS.index(f)))
-            result |= {d: fold for d in members[group] if d not in ledger}
-            filled.setdefault(fold, Counter()).update(strata[group])
-        else:
-            waiting.append(group)
+            placed[group] = min(known, key=lambda fold: (-known[fold], FOLDS.index(fold)))
+    _place(
+        [(groups[r.document_id], f"{r.sufficient}/{r.reason}") for r in rows], placed, shares, seed
+    )
+    _place([(groups[p.document_id], "") for p in passages], placed, shares, seed)
+    new = {document: placed[group] for document, group in groups.items()}
+    return dict(sorted((new | ledger).items()))
+
+
+def _place(
+    items: list[tuple[str, str]], placed: dict[str, str], shares: dict[str, float], seed: int
+) -> None:
+    """Add to ``placed`` a fold for each group of ``items``, pairs of a group and a stratum.
+
+    Greedy, largest group first, each to the fold that its rows' labels and reasons are most
+    missing from: stratification as far as whole documents allow (after Sechidis et al. 2011).
+    """
+    strata: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, stratum in items:
+        strata[group][stratum] += 1
+    totals = Counter(stratum for _, stratum in items)
+    filled: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, fold in placed.items():
+        filled[fold].update(strata.get(group, Counter()))
+    waiting = [group for group in strata if group not in placed]
     waiting.sort(key=lambda group: (-strata[group].total(), digest(str(seed), group)))
     for index, group in enumerate(waiting):
-        # A fold without any document would leave a later command without its data.
-        empty = [fold for fold in shares if not filled[fold] and strata[group]]
+        # A fold without any row would leave a later command without its data.
+        empty = [fold for fold in shares if not filled[fold]]
         open_folds = empty if len(waiting) - index <= len(empty) else list(shares)
         fold = max(open_folds, key=lambda f: _gain(strata[group], filled[f], totals, shares[f]))
         filled[fold].update(strata[group])
-        result |= dict.fromkeys(members[group], fold)
-    return dict(sorted(result.items()))
+        placed[group] = fold
 
 
 def _gain(group: Counter[str], filled: Counter[str], totals: Counter[str], share: float) -> float:

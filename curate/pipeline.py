@@ -11,6 +11,11 @@ step reads a clock or a random state of the machine: the same inputs give the sa
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +28,7 @@ from tqdm import tqdm
 from curate import clean, dataset, dedup, folds, split
 from curate import recipe as recipes
 from curate.errors import UserError
-from curate.files import read_json, sha256
+from curate.files import exists, read_json, sha256
 from curate.insufficient import derive
 from curate.recipe import CleanSettings, Recipe, SiteSource, Source, SquadSource
 from curate.record import Dropped, Passage, Row, digest
@@ -31,7 +36,7 @@ from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 1
+FORMAT = 2
 _BATCH = 1000
 
 
@@ -68,7 +73,9 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
     recipe = recipes.load(recipe_path)
     fingerprint = _fingerprint(recipe)
     if not fresh and dataset.is_complete(out, fingerprint):
-        tqdm.write(f"{out}: already built from this recipe and these sources (--fresh to redo)")
+        note = f"{out}: already built from this recipe and these sources (--fresh to redo)"
+        tqdm.write(note, file=sys.stderr)  # stdout is for the result, which may be JSON
+        shutil.rmtree(out / ".build", ignore_errors=True)  # of a build killed at the very end
         manifest: dict[str, Any] = read_json(out / "manifest.json")
         return manifest
     workspace = Workspace(out / ".build", fingerprint, fresh)
@@ -133,9 +140,12 @@ def _fingerprint(recipe: Recipe) -> str:
     """Recipe, sources and format: what the result depends on."""
     hashes = []
     for source in recipe.sources:
+        name, _, split = source.path.removeprefix("hub:").partition("@")
         if source.path.startswith("hub:"):
-            hashes.append(source.path)
-        elif not Path(source.path).exists():
+            # A data set on the hub is known by its name, a local folder by what is in it.
+            local = Path(name)
+            hashes.append(f"{sha256(local)}@{split}" if exists(local) else source.path)
+        elif not exists(Path(source.path)):
             raise UserError(f"source '{source.name}': there is no {source.path}")
         else:
             hashes.append(sha256(Path(source.path)))
@@ -180,6 +190,18 @@ def clean_batch(batch: list[Row], settings: CleanSettings) -> Content:
     return Content(kept, dropped=dropped)
 
 
+def _end_with_parent() -> None:
+    """Have a worker end when the build is killed: else it waits for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def clean_all(
     content: Content, settings: CleanSettings, workspace: Workspace, workers: int
 ) -> Content:
@@ -190,7 +212,12 @@ def clean_all(
     function = functools.partial(clean_batch, settings=settings)
     bar = tqdm(total=len(content.rows), desc="clean", unit="row")
     bar.update(len(content.rows) - sum(len(batches[n]) for n in todo))
-    with ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool:
+    pool_or_none = (
+        ProcessPoolExecutor(workers, initializer=_end_with_parent)
+        if workers > 1
+        else contextlib.nullcontext()
+    )
+    with pool_or_none as pool:
         run = pool.map if pool is not None else map
         for number, done in zip(todo, run(function, [batches[n] for n in todo]), strict=True):
             workspace.save(f"clean-{number:05}", done)

@@ -26,12 +26,18 @@ def words(text: str) -> list[str]:
 
 
 def holds_any(context: str, answers: Iterable[str]) -> bool:
-    """Whether any of the answers occurs in the context as a run of whole words."""
+    """Whether any of the answers occurs in the context as a run of whole words.
+
+    An answer without a word to compare ("A", "%") is looked for as it is written.
+    """
     haystack = f" {' '.join(words(context))} "
-    return any(
-        needle.strip() and needle in haystack
-        for needle in (f" {' '.join(words(answer))} " for answer in answers)
-    )
+    for answer in answers:
+        found = words(answer)
+        if found and f" {' '.join(found)} " in haystack:
+            return True
+        if not found and answer.strip() and answer.strip() in context:
+            return True
+    return False
 
 
 def nearest(context: str, answer: str, hint: int) -> int:
@@ -44,6 +50,11 @@ def nearest(context: str, answer: str, hint: int) -> int:
     before = context.rfind(answer, 0, max(hint, 0) + len(answer))
     found = [start for start in (before, after) if start >= 0]
     return min(found, key=lambda start: abs(start - hint), default=-1)
+
+
+def fitting(start: int, context: str) -> int:
+    """An offset that fits its column; one outside the context stays outside, to be put right."""
+    return max(-2, min(start, len(context)))  # −1 has a meaning: no span
 
 
 def unique(values: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

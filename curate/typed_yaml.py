@@ -1,6 +1,7 @@
 """YAML into typed settings, with errors that name the key, the line and the nearest valid key."""
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,14 @@ def load(path: Path, model: type[Model]) -> Model:
         raise UserError(
             f"{path}:{where} not valid YAML: {getattr(error, 'problem', error)}"
         ) from error
+    except ValueError as error:  # a date that is none, like 2025-13-45
+        raise UserError(f"{path}: not valid YAML: {error}; quote it if a text is meant") from error
+    repeated = [
+        f"{path}: line {key.start_mark.line + 1}: key '{key.value}' is given twice in one place"
+        for key in _repeated_keys(node, set())
+    ]
+    if repeated:  # YAML itself lets the last one win, and the first would silently be lost
+        raise UserError("\n".join(repeated))
     if not isinstance(value, dict):
         raise UserError(f"{path}: line 1: a mapping of settings is needed, like 'name: my-data'")
     try:
@@ -32,6 +41,21 @@ def load(path: Path, model: type[Model]) -> Model:
     except ValidationError as error:
         problems = [_describe(path, node, problem, model) for problem in error.errors()]
         raise UserError("\n".join(problems)) from error
+
+
+def _repeated_keys(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.Node]:
+    """Keys that their mapping has had before; ``seen`` keeps aliases from leading in circles."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        names = [str(key.value) for key, _ in node.value]
+        yield from (key for i, (key, _) in enumerate(node.value) if names[i] in names[:i])
+        for _, value in node.value:
+            yield from _repeated_keys(value, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item, seen)
 
 
 def _describe(path: Path, root: yaml.Node | None, problem: Any, model: type[BaseModel]) -> str:

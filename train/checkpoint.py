@@ -1,5 +1,6 @@
 """Checkpoints: everything that a killed run needs to go on as if nothing had happened."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    tokens: int = 0
+    tokens: int = 0  # read, a shared prefix once
     peak_memory: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
@@ -55,8 +56,7 @@ def restore(tensors: dict[str, torch.Tensor], *modules: Any) -> None:
 
 def save_best(run: Path, *modules: Any) -> None:
     """Keep the weights of the best validation loss."""
-    with replacing(run / FOLDER / BEST) as temporary:
-        torch.save(trainable(*modules), temporary)
+    _write(run / FOLDER / BEST, trainable(*modules))
 
 
 def load_best(run: Path, *modules: Any) -> None:
@@ -80,8 +80,7 @@ def save(
     }
     if torch.cuda.is_available():
         state["random_cuda"] = torch.cuda.get_rng_state_all()
-    with replacing(run / FOLDER / LAST) as temporary:
-        torch.save(state, temporary)
+    _write(run / FOLDER / LAST, state)
 
 
 def resume(
@@ -104,6 +103,14 @@ def resume(
     if "random_cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["random_cuda"])
     return Progress(**state["progress"])
+
+
+def _write(path: Path, state: Any) -> None:
+    # Through memory, because torch's own file writer reports a full disk as a crash of its own.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _load(path: Path) -> Any:

@@ -47,8 +47,12 @@ class Pack:
     sufficient: tuple[bool, ...]
 
 
-def make_pack(examples: Sequence[Example]) -> Pack:
-    """Lay examples of one context into one tree."""
+def make_pack(examples: Sequence[Example], multiple: int = 1) -> Pack:
+    """Lay examples of one context into one tree, its length filled up to a multiple.
+
+    The filling is a branch that nothing else sees. A tree of one row stays the plain sequence
+    that models without packing need.
+    """
     tree, segments = branch_out([example.prompt for example in examples])
     answer_at: list[int] = []
     targets: list[int] = []
@@ -60,6 +64,8 @@ def make_pack(examples: Sequence[Example]) -> Pack:
         last = tree.last(answer)
         answer_at += [head_at[-1], *range(last - count + 2, last + 1)]
         targets += example.answer
+    if not tree.is_chain():
+        tree.add([0] * (-len(tree) % multiple))
     return Pack(
         tree,
         tuple(answer_at),

@@ -15,7 +15,7 @@ class TrainSettings(BaseModel):
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
     dropout: float = Field(0.1, ge=0, lt=1, description="LoRA dropout, later MC dropout's")
-    epochs: float = Field(1.5, gt=0, description="passes over the train split, may be fractional")
+    epochs: float = Field(2.0, gt=0, description="passes over the train split, may be fractional")
     learning_rate: float = Field(4e-4, gt=0)
     warmup: float = Field(0.05, ge=0, le=1, description="share of steps with a rising rate")
     weight_decay: float = Field(0.01, ge=0)
@@ -23,13 +23,13 @@ class TrainSettings(BaseModel):
     head_weight: float = Field(
         1.0, ge=0, description="weight of the sufficiency head's loss; 0: no head"
     )
-    rows_per_step: int = Field(24, ge=1, description="rows behind one optimiser step")
+    rows_per_step: int = Field(12, ge=1, description="rows behind one optimiser step")
     max_rows: int = Field(12, ge=1, description="rows in one shared-prefix pack")
     max_tokens: int = Field(1024, ge=16, description="tokens a row may have, prompt and answer")
     seed: int = 13
     bfloat16: Literal["auto", "on", "off"] = "auto"
     abstention_phrase: str = "unanswerable"
-    evaluations: int = Field(3, ge=1, description="times that the validation loss is measured")
+    evaluations: int = Field(4, ge=1, description="times that the validation loss is measured")
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")
     recompute_above: int = Field(

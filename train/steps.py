@@ -6,15 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from abstain.head import SufficiencyHead
+from abstain.metrics import auroc
 from abstain.prefix import forward
 from train.collate import Example, Pack, make_pack
 
 Batch = list[list[Example]]  # the packs of one optimiser step
+
+# oneDNN keeps compiled kernels and scratch memory for every shape of matrix that it has met, about
+# 20 MB for each sequence length of a 135M model: over a run, that grew to several gigabytes.
+# Counts rounded up to a multiple are few.
+LENGTH_MULTIPLE = 64
+LOGITS_MULTIPLE = 32
 
 
 @dataclass
@@ -23,8 +31,9 @@ class Losses:
 
     answer: float = 0.0
     head: float = 0.0
-    tokens: int = 0
+    tokens: int = 0  # taught
     rows: int = 0
+    read: int = 0  # tokens that the model saw, a shared prefix once
 
     def add(self, other: "Losses") -> None:
         """Add the sums of further packs."""
@@ -32,6 +41,7 @@ class Losses:
         self.head += other.head
         self.tokens += other.tokens
         self.rows += other.rows
+        self.read += other.read
 
     def means(self, head_weight: float) -> dict[str, float]:
         """Loss per supervised token, per row (head), and the sum that is minimised."""
@@ -54,25 +64,43 @@ def batches(packs: Sequence[list[Example]], rows: int, seed: int, epoch: int) ->
     return result
 
 
-def pack_losses(
-    model: Any, head: SufficiencyHead | None, pack: Pack
-) -> tuple[Tensor, Tensor, Losses]:
-    """Summed answer loss and summed head loss of one pack, and their numbers.
+@dataclass(frozen=True)
+class Scored:
+    """One pack's summed losses, to be differentiated, and the head's logits."""
+
+    answer: Tensor
+    head: Tensor
+    logits: list[float]
+    pack: Pack
+
+    def losses(self) -> Losses:
+        """The sums as numbers."""
+        return Losses(
+            self.answer.item(),
+            self.head.item(),
+            tokens=len(self.pack.targets),
+            rows=len(self.pack.sufficient),
+            read=len(self.pack.tree),
+        )
+
+
+def score_pack(model: Any, head: SufficiencyHead | None, pack: Pack) -> Scored:
+    """Summed answer loss and summed head loss of one pack.
 
     Logits are computed only where an answer token or the end token is to be predicted.
     """
-    count = len(pack.answer_at)
-    output = forward(
-        model, pack.tree, [*pack.answer_at, *pack.head_at], head.layers if head else ()
-    )
+    count, rows = len(pack.answer_at), len(pack.head_at)
+    at = [*pack.answer_at, *pack.head_at]
+    at += at[-1:] * (-len(at) % LOGITS_MULTIPLE)
+    output = forward(model, pack.tree, at, head.layers if head else ())
     targets = torch.tensor(pack.targets, device=output.logits.device)
     answer = functional.cross_entropy(output.logits[:count], targets, reduction="sum")
-    label = torch.tensor(pack.sufficient, device=targets.device).float()
-    read_out = answer.new_zeros(())
-    if head is not None:
-        logits = head(output.hidden[count:])
-        read_out = functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
-    return answer, read_out, Losses(answer.item(), read_out.item(), count, len(label))
+    if head is None:
+        return Scored(answer, answer.new_zeros(()), [], pack)
+    logits = head(output.hidden[count : count + rows])
+    label = torch.tensor(pack.sufficient, device=logits.device).float()
+    read_out = functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
+    return Scored(answer, read_out, logits.tolist(), pack)
 
 
 @contextlib.contextmanager
@@ -87,11 +115,11 @@ def recomputing(model: Any, on: bool) -> Iterator[None]:
         yield
         return
     base = model.get_base_model()
-    base.gradient_checkpointing_enable({"use_reentrant": False})
+    base.activation_checkpointing_enable({"use_reentrant": False})
     try:
         yield
     finally:
-        base.gradient_checkpointing_disable()
+        base.activation_checkpointing_disable()
 
 
 def backward(
@@ -113,25 +141,40 @@ def backward(
     )
     done = Losses()
     for examples in batch:
-        pack = make_pack(examples)
+        pack = make_pack(examples, LENGTH_MULTIPLE)
         with recomputing(model, len(pack.tree) > recompute_above):
             with autocast():
-                answer, read_out, losses = pack_losses(model, head, pack)
-            (answer / total.tokens + head_weight * read_out / total.rows).backward()
-        done.add(losses)
+                scored = score_pack(model, head, pack)
+            (scored.answer / total.tokens + head_weight * scored.head / total.rows).backward()
+        done.add(scored.losses())
     return done
 
 
 @torch.no_grad()
 def evaluate(
-    model: Any, head: SufficiencyHead | None, packs: Iterable[list[Example]], autocast: Any
-) -> Losses:
-    """Losses over a whole split with dropout off; leaves the model's mode as it was."""
+    model: Any,
+    head: SufficiencyHead | None,
+    packs: Iterable[list[Example]],
+    head_weight: float,
+    autocast: Any,
+) -> dict[str, float]:
+    """Mean losses over a whole split with dropout off, and the head's AUROC against the label.
+
+    Leaves the model's mode as it was.
+    """
     was_training = model.training
     model.eval()
     total = Losses()
+    logits: list[float] = []
+    labels: list[bool] = []
     for examples in packs:
         with autocast():
-            total.add(pack_losses(model, head, make_pack(examples))[2])
+            scored = score_pack(model, head, make_pack(examples, LENGTH_MULTIPLE))
+        total.add(scored.losses())
+        logits += scored.logits
+        labels += scored.pack.sufficient
     model.train(was_training)
-    return total
+    means = total.means(head_weight)
+    if head is not None and len(set(labels)) == 2:
+        means["head_auroc"] = auroc(np.array(logits), np.array(labels))
+    return means

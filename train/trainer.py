@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from abstain.head import SufficiencyHead, middle_layers
-from abstain.model import LoadedModel, load_model
+from abstain.model import LoadedModel, device, load_model
 from abstain.prefix import supports_packing
 from abstain.run import RunFile, write_card
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.files import write_json
+from curate.files import writable_folder, write_json
 from curate.record import Row, digest, read_fold
 from train import checkpoint, steps
 from train.checkpoint import Progress
@@ -88,6 +89,7 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     if fresh:
         for name in (checkpoint.LAST, checkpoint.BEST):
             (out / checkpoint.FOLDER / name).unlink(missing_ok=True)
+    writable_folder(out)
     torch.manual_seed(settings.seed)
     loaded = load_model(settings.model)
     packing = supports_packing(loaded.model)
@@ -106,7 +108,8 @@ def _make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
     if settings.head_weight == 0:
         return None
     config = model.config.get_text_config()
-    return SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
+    head = SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
+    return head.to(model.device)
 
 
 def _train(
@@ -151,7 +154,7 @@ def _train(
                 f"the loss became {means['total']} at step {progress.step}; lower the rate"
             )
         progress.history.append({"step": progress.step, **means})
-        progress.tokens += sum(len(example) for pack in batch for example in pack)
+        progress.tokens += losses.read
         progress.seconds += time.perf_counter() - started
         progress.peak_memory = max(progress.peak_memory, peak_memory())
         bar.update()
@@ -177,11 +180,12 @@ def _evaluate(
     autocast: Any,
 ) -> None:
     bar = tqdm(material.validation, desc="validate", unit="pack", leave=False)
-    means = steps.evaluate(model, head, bar, autocast).means(settings.head_weight)
+    means = steps.evaluate(model, head, bar, settings.head_weight, autocast)
     progress.evaluations.append({"step": progress.step, **means})
     tqdm.write(
         f"step {progress.step}: validation loss {means['total']:.4f} "
-        f"(answer {means['answer']:.4f}, head {means['head']:.4f})"
+        f"(answer {means['answer']:.4f}, head {means['head']:.4f}, "
+        f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"
     )
     if progress.stale() == 0:
         checkpoint.save_best(out, model, head)
@@ -201,17 +205,16 @@ def _rate(total: int, warmup: float) -> Callable[[int], float]:
 
 def _autocast(settings: TrainSettings) -> Any:
     """bfloat16 autocast where the processor computes in it; a context-manager factory."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     on = settings.bfloat16 == "on" or (settings.bfloat16 == "auto" and has_bfloat16())
     if not on:
         return contextlib.nullcontext
-    return functools.partial(torch.autocast, device, dtype=torch.bfloat16)
+    return functools.partial(torch.autocast, device().type, dtype=torch.bfloat16)
 
 
 def has_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -233,7 +236,10 @@ def _write_run(
     progress: Progress,
 ) -> None:
     """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
-    model.save_pretrained(out)
+    try:
+        model.save_pretrained(out)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write the adapter to {out}: {error}") from error
     if head is not None:
         head.save(out)
     run_file = RunFile(contract=Contract(abstention_phrase=settings.abstention_phrase))

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from curate.dedup import context_id
+from curate.dedup import Key, context_id, key
 from curate.insufficient import context_swapped, evidence_removed, no_context, verify
 from curate.recipe import InsufficientSettings
 from curate.record import FOLDS, Dropped, Passage, Row
@@ -35,14 +35,43 @@ def derive(
 ) -> Derived:
     """Derive within each fold; natural insufficient rows count towards the share and all stay."""
     result = Derived()
+    known = _Known.of(rows, passages)
     by_fold: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_fold[row.fold].append(row)
     for fold in (f for f in FOLDS if f in by_fold):
         contexts = [row.context for row in by_fold[fold]]
         contexts += [passage.context for passage in passages if passage.fold == fold]
-        _derive_fold(by_fold[fold], contexts, settings, seed, result)
+        _derive_fold(by_fold[fold], contexts, settings, seed, known, result)
     return result
+
+
+@dataclass
+class _Known:
+    """What a new row must not repeat, contradict, or carry over into another fold."""
+
+    rows: dict[Key, Row]
+    homes: dict[str, str]  # context cluster → fold
+
+    @classmethod
+    def of(cls, rows: list[Row], passages: list[Passage]) -> "_Known":
+        homes = {passage.context_id: passage.fold for passage in passages}
+        homes |= {row.context_id: row.fold for row in rows}
+        return cls({key(row): row for row in rows}, homes)
+
+    def objection(self, row: Row) -> tuple[str, str] | None:
+        """The reason why ``row`` cannot be added, and what it turns on."""
+        home = self.homes.get(row.context_id, row.fold)
+        if row.context_id and home != row.fold:
+            return "context_in_other_fold", f"the same context came about in {home}"
+        if twin := self.rows.get(key(row)):
+            reason = "contradictory_labels" if twin.sufficient else "exact_duplicate"
+            return reason, f"the same question and context as {twin.id}"
+        return None
+
+    def add(self, row: Row) -> None:
+        self.rows[key(row)] = row
+        self.homes.setdefault(row.context_id, row.fold)
 
 
 def wanted(rows: Iterable[Row], share: float) -> int:
@@ -56,6 +85,7 @@ def _derive_fold(
     contexts: list[str],
     settings: InsufficientSettings,
     seed: int,
+    known: _Known,
     result: Derived,
 ) -> None:
     missing = wanted(rows, settings.share)
@@ -70,10 +100,11 @@ def _derive_fold(
     # Methods take turns, so that each makes an equal part as long as it can make any.
     while missing and queues:
         for method in list(queues):
-            row = _next(queues[method], method, makers[method], result)
+            row = _next(queues[method], method, makers[method], known, result)
             if row is None:
                 del queues[method]
             elif missing:
+                known.add(row)
                 result.rows.append(row)
                 missing -= 1
             if not missing:
@@ -96,8 +127,8 @@ _REASONS = {
 }
 
 
-def _next(queue: list[Row], method: str, make: Maker, result: Derived) -> Row | None:
-    """The next parent's row that passes the check; failures on the way are dropped."""
+def _next(queue: list[Row], method: str, make: Maker, known: _Known, result: Derived) -> Row | None:
+    """The next parent's row that passes the checks; failures on the way are dropped."""
     while queue:
         parent = queue.pop()
         made = make(parent)
@@ -106,10 +137,13 @@ def _next(queue: list[Row], method: str, make: Maker, result: Derived) -> Row | 
             result.dropped.append(Dropped(failed, STEP, "no_candidate", f"by {method}"))
             continue
         row = verify.vote(_child(parent, method, *made), parent.answers)
-        if not any(row.votes.values()):
+        if any(row.votes.values()):
+            detail = f"an accepted answer is still there: {'; '.join(parent.answers)}"
+            result.dropped.append(Dropped(row, STEP, "answer_still_present", detail[:200]))
+        elif objection := known.objection(row):
+            result.dropped.append(Dropped(row, STEP, *objection))
+        else:
             return row
-        detail = f"an accepted answer is still there: {'; '.join(parent.answers)}"
-        result.dropped.append(Dropped(row, STEP, "answer_still_present", detail[:200]))
     return None
 
 

@@ -17,38 +17,42 @@ def _segmenter() -> Any:
     return pysbd.Segmenter(language="en", clean=False, char_span=False)
 
 
+def _segment(line: str) -> list[str]:
+    if not line:
+        return []
+    try:
+        found: list[str] = _segmenter().segment(line)
+    except ValueError:  # pysbd stumbles over some control characters, which cleaning takes out
+        return [line]
+    return found
+
+
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Start and end of each sentence, white space behind it included; line breaks end one."""
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for line in re.findall(r"[^\n]*\n*", text):
-        if not line.strip():
-            start += len(line)
-            continue
-        end_of_line = start + len(line)
-        pieces = _segmenter().segment(line.rstrip("\n"))
-        for index, piece in enumerate(pieces):
-            found = text.find(piece.strip(), start, end_of_line)
-            if found < 0:
-                continue  # the segmenter altered this piece; it joins its neighbour
-            is_last = index == len(pieces) - 1
-            end = end_of_line if is_last else found + len(piece.rstrip())
-            while end < end_of_line and text[end].isspace():
-                end += 1
-            spans.append((start, end))
-            start = end
-        if start < end_of_line:
-            first = spans.pop()[0] if spans and spans[-1][1] == start else start
-            spans.append((first, end_of_line))
-        start = end_of_line
-    return spans
+    """Start and end of each sentence; line breaks end one, and together they are the whole text.
+
+    White space belongs to the sentence before it (at the very start, to the one behind it).
+    """
+    starts = [0]
+    for match in re.finditer(r"[^\n]+", text):
+        line = match.group()
+        here = match.start() + len(line) - len(line.lstrip())
+        for index, piece in enumerate(_segment(line.strip())):
+            found = text.find(piece.strip(), here, match.end())
+            if index == 0 and text[:here].strip():
+                starts.append(here)
+            elif index > 0 and piece.strip() and found > here:
+                starts.append(found)  # a piece that the segmenter altered joins its neighbour
+            here = max(here, found + len(piece.strip())) if found >= 0 else here
+    ends = [*starts[1:], len(text)]
+    return list(zip(starts, ends, strict=True)) if text else []
 
 
 def candidate(row: Row) -> tuple[str, float] | None:
-    """The context without its evidence and the share of it that was cut; None if nothing is left.
+    """The context without its evidence and the share of it that was cut.
 
     A sentence counts as evidence when it holds an accepted answer, or any part of a span that
-    was annotated as one.
+    was annotated as one. None where nothing would be left, and where no evidence was found: an
+    answer that is no span ("yes") rests on sentences that nobody has marked.
     """
     spans = [
         (start, start + len(answer))
@@ -62,6 +66,6 @@ def candidate(row: Row) -> tuple[str, float] | None:
         if not touches and not holds_any(text, row.answers):
             kept.append(text)
     context = "".join(kept).strip()
-    if not context:
+    if not context or len(context) == len(row.context.strip()):
         return None
     return context, 1 - len(context) / len(row.context)

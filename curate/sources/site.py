@@ -1,5 +1,6 @@
 """A folder of HTML files: passages, and question-answer pairs from pages that are FAQs."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 
 from curate.errors import UserError
-from curate.files import read_text
+from curate.files import parse_json, read_text
 from curate.record import Passage, Row
 
-_BLOCKS = ("p", "li", "dt", "dd", "td", "th", "pre", "blockquote", "figcaption", "summary")
+# "div" is one only for text that stands in it directly.
+_BLOCKS = ("p", "div", "li", "dt", "dd", "td", "th", "pre", "blockquote", "figcaption", "summary")
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _FURNITURE = ("nav", "header", "footer", "aside", "script", "style", "noscript", "template", "form")
 
@@ -80,18 +82,18 @@ def faq_pairs(soup: BeautifulSoup, where: str) -> list[tuple[str, str]]:
 
 
 def _faq_pages(soup: BeautifulSoup, where: str) -> Iterator[dict[str, Any]]:
-    for script in soup.find_all("script", type="application/ld+json"):
+    for number, script in enumerate(soup.find_all("script", type="application/ld+json"), 1):
         try:
-            found = json.loads(script.get_text())
-        except json.JSONDecodeError as error:
+            found = parse_json(script.get_text())
+        except json.JSONDecodeError as error:  # lxml does not tell the line in the file
             raise UserError(
-                f"{where}: line {(script.sourceline or 1) + error.lineno - 1}: "
-                f"its JSON-LD is not valid JSON: {error.msg}"
+                f"{where}: JSON-LD block {number}, line {error.lineno} of it: "
+                f"not valid JSON: {error.msg}"
             ) from error
         items = found if isinstance(found, list) else [found]
         for item in items:
             if isinstance(item, dict):
-                for node in [item, *item.get("@graph", [])]:
+                for node in [item, *_as_list(item.get("@graph"))]:
                     if isinstance(node, dict) and "FAQPage" in _as_list(node.get("@type")):
                         yield node
 
@@ -131,12 +133,21 @@ def sections(soup: BeautifulSoup) -> list[tuple[str, str]]:
         if element.name in _HEADINGS:
             level = int(element.name[1])
             path = [*(entry for entry in path if entry[0] < level), (level, _flat(element))]
-        elif element.find(_BLOCKS) is None and _flat(element):
-            heading = " › ".join(text for _, text in path)
+        elif text := _own_text(element):
+            heading = " › ".join(name for _, name in path)
             if not found or found[-1][0] != heading:
                 found.append((heading, []))
-            found[-1][1].append(_flat(element))
+            found[-1][1].append(text)
     return [(heading, "\n".join(texts)) for heading, texts in found]
+
+
+def _own_text(block: Tag) -> str:
+    """The text of a block without that of the blocks and headings inside it."""
+    if block.find((*_BLOCKS, *_HEADINGS)) is not None:
+        block = copy.copy(block)
+        for inner in block.find_all((*_BLOCKS, *_HEADINGS)):
+            inner.replace_with(" ")
+    return _flat(block)
 
 
 def _heading(soup: BeautifulSoup) -> str:
@@ -145,4 +156,8 @@ def _heading(soup: BeautifulSoup) -> str:
 
 
 def _flat(element: Tag) -> str:
-    return " ".join(element.get_text(" " if element.find("br") else "").split())
+    """The text on one line; what a reader sees on two lines does not run together."""
+    for part in element.find_all((*_BLOCKS, *_HEADINGS, "br", "tr")):
+        part.insert_before(" ")
+        part.insert_after(" ")
+    return " ".join(element.get_text().split())

@@ -8,6 +8,7 @@ from curate.errors import UserError
 from curate.files import read_json
 from curate.record import REASONS, Row
 from curate.sources import hub
+from curate.text import fitting
 
 
 def read(path: str, name: str, licence: str = "") -> Iterator[Row]:
@@ -50,7 +51,7 @@ def _row(value: Any, context: str, title: str, name: str, where: str) -> Row:
         question=_get(value, "question", str, where),
         context=context,
         answers=[text for text, _ in pairs],
-        answer_starts=[start for _, start in pairs],
+        answer_starts=[fitting(start, context) for _, start in pairs],
         sufficient=not impossible,
         reason=reason,
         document_id=f"{name}/{title}",

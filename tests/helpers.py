@@ -1,0 +1,56 @@
+"""What tests share: the installed commands, and a small file of questions."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+_COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "silver")
+_PLACES = ("Arden", "Bexley", "Corby", "Dunmore", "Elsworth", "Fenwick", "Garth", "Helmsley")
+
+
+def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run an installed console command, e.g. ``run_command("curate", "build", …)``."""
+    command = [str(Path(sys.executable).parent / str(arguments[0])), *map(str, arguments[1:])]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+
+
+def small_squad(documents: int = 12, paragraphs: int = 4, seed: int = 3) -> dict[str, Any]:
+    """A SQuAD 2.0 file about towns and their gates, half of its questions unanswerable."""
+    draw = random.Random(seed)
+    articles = []
+    for d in range(documents):
+        entries = []
+        for p in range(paragraphs):
+            place, other = draw.sample(_PLACES, 2)
+            colour, year = draw.choice(_COLOURS), draw.randrange(1100, 1900)
+            context = (
+                f"The gate of {place} number {d}-{p} is painted {colour}. It was built in {year} "
+                f"by the masons of {other}. A market is held beside it every week."
+            )
+            asked = [
+                (f"What colour is the gate of {place}?", colour),
+                (f"When was the gate of {place} built?", str(year)),
+                (f"Who painted the gate of {place}?", None),
+                (f"What colour is the gate of {other}?", None),
+            ]
+            entries.append(
+                {
+                    "context": context,
+                    "qas": [
+                        {
+                            "id": f"{d}-{p}-{i}",
+                            "question": question,
+                            "is_impossible": answer is None,
+                            "answers": []
+                            if answer is None
+                            else [{"text": answer, "answer_start": context.index(answer)}],
+                        }
+                        for i, (question, answer) in enumerate(asked)
+                    ],
+                }
+            )
+        articles.append({"title": f"Town {d}", "paragraphs": entries})
+    return {"version": "v2.0", "data": articles}

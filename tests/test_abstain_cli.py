@@ -1,0 +1,202 @@
+"""Calibrate, evaluate and ask through the installed commands, on a tiny real model."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from helpers import run_command
+
+from abstain.calibrate import one_row_a_context
+from curate.record import Row, from_table, read_fold, to_table, write_table
+
+CONTEXT = "The gate of Arden is painted red. It was built in 1432 by the masons of Corby."
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_run: Path, data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluation")
+    done = run_command("abstain", "evaluate", tiny_run, "--data", data_set, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_evaluation_writes_both_blocks_with_intervals(evaluation: Path, data_set: Path) -> None:
+    found = json.loads((evaluation / "metrics.json").read_text())
+    assert set(found["raw"]) == set(found["routed"])
+    for block in ("raw", "routed"):
+        for key, metric in found[block].items():
+            if metric["low"] is not None:
+                assert 0 <= metric["low"] <= metric["value"] + 1e-9, key
+                assert metric["value"] <= metric["high"] + 1e-9, key
+    assert found["rows"] == len(read_fold(data_set, "test"))
+    assert sum(line["rows"] for line in found["by_reason"]) == found["rows"]
+    assert {line["name"] for line in found["by_signal"]} >= {"p_abstain", "sufficiency_head"}
+
+
+def test_predictions_agree_with_the_metrics(evaluation: Path) -> None:
+    rows = pq.read_table(evaluation / "predictions.parquet").to_pylist()
+    found = json.loads((evaluation / "metrics.json").read_text())
+    raw, routed = found["raw"], found["routed"]
+    assert raw["em"]["value"] == pytest.approx(sum(r["em"] for r in rows) / len(rows))
+    assert raw["coverage"]["value"] == pytest.approx(
+        1 - sum(r["abstained"] for r in rows) / len(rows)
+    )
+    assert routed["coverage"]["value"] == pytest.approx(
+        sum(r["answered"] for r in rows) / len(rows)
+    )
+    for row in rows:
+        assert row["answered"] == (
+            not row["abstained"] and row["confidence"] >= found["calibration"]["threshold"]
+        )
+
+
+def test_the_guarantee_or_its_absence_is_stored_with_its_terms(tiny_run: Path) -> None:
+    stored = json.loads((tiny_run / "abstain.json").read_text())["calibration"]
+    if stored["guarantee"] is None:
+        assert "infeasible" in stored["infeasible"]["text"]
+    else:
+        assert stored["guarantee"]["unit"] == "one seeded question a context"
+    assert stored["certifications"] == 1
+    assert stored["mixture"]["rows"] == "natural"
+
+
+def test_certifying_again_for_another_target_is_refused_and_recorded(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = (run / "abstain.json").read_text()
+    again = ("abstain", "calibrate", run, "--data", data_set, "--target-risk", 0.3)
+    done = run_command(*again)
+    assert done.returncode == 1
+    assert "void the promise" in done.stderr and "--again" in done.stderr
+    assert (run / "abstain.json").read_text() == before
+    done = run_command(*again, "--again", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["certifications"] == 2
+
+
+def test_the_same_certification_twice_is_one(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    before = (run / "abstain.json").read_text()
+    done = run_command("abstain", "calibrate", run, "--data", data_set, "--target-risk", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert (run / "abstain.json").read_text() == before
+
+
+def test_ask_answers_or_declines_and_logs_why(tiny_run: Path, tmp_path: Path) -> None:
+    context, log = tmp_path / "context.txt", tmp_path / "log" / "decisions.jsonl"
+    context.write_text(CONTEXT)
+    asked = ("abstain", "ask", tiny_run, "What colour is the gate of Arden?")
+    done = run_command(*asked, "--context", context, "--log", log, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    piped = run_command(*asked, "--context", "-", "--log", log, "--json", input=CONTEXT)
+    assert json.loads(piped.stdout) == said
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(entries) == 2
+    for entry in entries:
+        assert entry["action"] == said["action"]
+        assert entry["rule"] in ("model_abstained", "below_threshold", "at_or_above_threshold")
+        assert set(entry["signals"]) >= {"p_abstain", "sufficiency_head", "mean_log_likelihood"}
+        assert CONTEXT not in json.dumps(entry)  # it may be private
+
+
+def test_an_untrained_model_is_evaluated_with_the_same_prompt(
+    tiny_model: Path, data_set: Path, tmp_path: Path
+) -> None:
+    done = run_command("abstain", "evaluate", tiny_model, "--data", data_set, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert "routed" not in found and found["raw"]["auroc_sufficient"]["value"] is not None
+    assert "Not calibrated" in (tmp_path / "report.html").read_text()
+
+
+def test_one_row_a_context_draws_by_seed_and_keeps_rows_without_context() -> None:
+    rows = [
+        Row(f"q{i}", "", id=f"id{i}", context_id=f"c{i // 5}" if i < 20 else "") for i in range(24)
+    ]
+    drawn = one_row_a_context(rows, 1)
+    assert sorted(row.context_id for row in drawn) == ["", "", "", "", "c0", "c1", "c2", "c3"]
+    assert drawn == one_row_a_context(list(reversed(rows)), 1)
+    assert any(one_row_a_context(rows, seed) != drawn for seed in range(2, 6))
+
+
+def damaged_data(data_set: Path, folder: Path, change: Any) -> Path:
+    shutil.copytree(data_set, folder)
+    change(folder)
+    return folder
+
+
+def share_documents(folder: Path) -> None:
+    write_table(to_table(read_fold(folder, "train")), folder / "calibration.parquet")
+
+
+def too_few_rows(folder: Path) -> None:
+    rows = from_table(pq.read_table(folder / "validation.parquet"))[:5]
+    write_table(to_table(rows), folder / "validation.parquet")
+
+
+def truncate(folder: Path) -> None:
+    file = folder / "validation.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (share_documents, "documents are in train"),
+        (too_few_rows, "5 validation rows, and at least 20 are needed"),
+        (truncate, "validation.parquet: not a whole Parquet file"),
+        (lambda folder: (folder / "calibration.parquet").unlink(), "calibration.parquet"),
+    ],
+)
+def test_calibration_refuses_data_that_would_mislead(
+    tiny_run: Path, data_set: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    folder = damaged_data(data_set, tmp_path / "data", change)
+    before = (tiny_run / "abstain.json").read_text()
+    done = run_command("abstain", "calibrate", tiny_run, "--data", folder, "--target-risk", 0.5)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert (tiny_run / "abstain.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("calibrate", "/nowhere", "--data", "/nowhere"), "has no abstain.json"),
+        (("evaluate", "/nowhere", "--data", "/nowhere", "--out", "{out}"), "cannot load model"),
+        (("ask", "/nowhere", "Why?", "--context", "/no-such-file"), "cannot read /no-such-file"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run_command("abstain", *(a.format(out=tmp_path) for a in arguments))
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_context_that_is_not_utf8_is_named_with_its_offset(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "context.txt").write_bytes(b"The gate is \xff red.")
+    done = run_command("abstain", "ask", tiny_run, "Why?", "--context", tmp_path / "context.txt")
+    assert done.returncode == 1
+    assert "byte 0xff at offset 12" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["curate", "train", "abstain"])
+def test_help_teaches_every_subcommand(command: str) -> None:
+    top = run_command(command, "--help")
+    assert top.returncode == 0
+    names = [
+        line.split()[0] for line in top.stdout.split("Commands:")[1].splitlines() if line.strip()
+    ]
+    for name in names:
+        done = run_command(command, name, "--help")
+        assert done.returncode == 0
+        assert len(done.stdout) > 150, f"{command} {name} --help says little"

@@ -1,0 +1,85 @@
+"""Deriving insufficient rows: how many, from which rows, and never across folds."""
+
+from collections import Counter
+
+from curate_helpers import derived_from, make_row, reasons
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.dedup import context_id
+from curate.insufficient.derive import Derived
+from curate.record import Passage
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(0, 40), st.sampled_from([0.0, 0.2, 0.5, 0.6]), st.integers(0, 9)
+)
+def test_share_is_met_and_natural_rows_count_towards_it(
+    yes: int, no: int, share: float, seed: int
+) -> None:
+    rows = [
+        make_row(f"Question {n}?", f"Fact {n} is f{n}. It rained.", [f"f{n}"]) for n in range(yes)
+    ]
+    rows += [make_row(f"Other {n}?", f"Fact {n} is f{n}. It rained.") for n in range(no)]
+    wanted = max(0, round(share * yes / (1 - share)) - no)
+    result = derived_from(rows, ("no_context", "evidence_removed"), share=share, seed=seed)
+    # Without evidence all contexts read "It rained.": still other rows, as the questions differ.
+    assert len(result.rows) == min(wanted, 2 * yes)
+    assert result.dropped == []
+    made = Counter(row.method for row in result.rows)
+    assert abs(made["no_context"] - made["evidence_removed"]) <= 1
+
+
+def test_derivation_does_not_depend_on_the_order_of_rows() -> None:
+    rows = [make_row(f"Q {n}?", f"Fact {n} is f{n}. It rained.", [f"f{n}"]) for n in range(20)]
+    methods = ("no_context", "evidence_removed")
+    there, back = derived_from(rows, methods), derived_from(rows[::-1], methods)
+    assert {row.id: row for row in there.rows} == {row.id: row for row in back.rows}
+    assert {row.id for row in derived_from(rows, methods, seed=2).rows} != {
+        row.id for row in there.rows
+    }
+
+
+def test_insufficient_and_unlabelled_rows_are_no_parents() -> None:
+    rows = [make_row("A?", "Text one."), make_row("B?", "Text two.", sufficient=None)]
+    assert derived_from(rows) == Derived()
+
+
+def test_contexts_that_become_equal_do_not_cross_folds() -> None:
+    tail = "It lies in the county and has a mayor."
+    rows = [
+        make_row(f"Size of {town}?", f"{town} has {n} people. {tail}", [f"{n} people"], town, fold=f)
+        for town, n, f in (("Arden", 100, "train"), ("Bexley", 200, "test"))
+    ]  # fmt: skip
+    result = derived_from(rows, ("evidence_removed",))
+    assert [(made.context, made.fold) for made in result.rows] == [(tail, "train")]
+    assert reasons(result) == [("evidence_removed", "context_in_other_fold")]
+
+
+def test_swapped_row_never_contradicts_a_row_that_is_there() -> None:
+    rows = [
+        make_row("What is the price?", f"{thing} costs {n} pounds.", [f"{n} pounds"], thing)
+        for thing, n in (("A card", 3), ("A ride", 4))
+    ]
+    result = derived_from(rows, ("context_swapped",))
+    assert result.rows == []
+    assert reasons(result) == [("context_swapped", "contradictory_labels")] * 2
+
+
+def test_the_same_question_without_context_is_made_once_over_all_folds() -> None:
+    rows = [
+        make_row("What is the price?", f"{thing} costs {n} pounds.", [f"{n} pounds"], thing, fold=f)
+        for thing, n, f in (("A card", 3, "train"), ("A ride", 4, "test"), ("Bread", 5, "test"))
+    ]
+    result = derived_from(rows, ("no_context",))
+    assert [made.fold for made in result.rows] == ["train"]
+    assert reasons(result) == [("no_context", "exact_duplicate")] * 2
+
+
+def test_passages_are_borrowed_within_the_fold_only() -> None:
+    row = make_row("Where is gate five?", "Gate five is north.", ["north"], fold="test")
+    near = Passage("Where gate five is, nobody said.", "e", context_id("near"), "train")
+    far = Passage("Of trams and buses.", "f", context_id("far"), "test")
+    (made,) = derived_from([row], ("context_swapped",), passages=(near, far)).rows
+    assert made.context == far.context

@@ -1,0 +1,140 @@
+"""A build that is killed at any moment and started again gives the same bytes as one that ran."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from curate_helpers import CURATE, ENVIRONMENT, curate, hashes, stations, write_json, write_recipe
+
+# Files in OUT/.build at the moment of the kill: reading, two batches of cleaning, deriving, and
+# the finished files; a whole build has 23.
+MOMENTS = (1, 3, 6, 9, 10, 16)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("big")
+    write_json(folder / "s.json", stations(26, contexts=10))  # 1,300 rows: two batches
+    return write_recipe(folder / "r.yaml", {"kind": "squad", "path": "s.json"})
+
+
+@pytest.fixture(scope="module")
+def expected(recipe: Path) -> dict[str, str]:
+    """The hashes of a build that nothing interrupted."""
+    done = curate("build", recipe, "--out", recipe.parent / "reference")
+    assert done.returncode == 0, done.stderr
+    return hashes(recipe.parent / "reference")
+
+
+def files_below(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def kill_when(moment: Callable[[], bool], recipe: Path, out: Path, workers: int = 1) -> bool:
+    """Start a build and kill it -9 as soon as ``moment`` comes; whether it was still running."""
+    process = subprocess.Popen(
+        [CURATE, "build", recipe, "--out", out, "--workers", str(workers)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    )
+    for _ in range(60_000):
+        if moment() or process.poll() is not None:
+            break
+        time.sleep(0.001)
+    process.kill()
+    return process.wait() == -9
+
+
+def finish(recipe: Path, out: Path, *options: object) -> dict[str, str]:
+    done = curate("build", recipe, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    return hashes(out)
+
+
+def test_build_killed_again_and_again_ends_with_the_same_bytes(
+    recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    hits = [kill_when(lambda n=n: files_below(out / ".build") >= n, recipe, out) for n in MOMENTS]
+    assert sum(hits) >= 4, "the kills came too late to test anything"
+    assert finish(recipe, out) == expected
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_build_killed_once_ends_with_the_same_bytes(
+    recipe: Path, expected: dict[str, str], tmp_path: Path, count: int
+) -> None:
+    out = tmp_path / "out"
+    assert kill_when(lambda: files_below(out / ".build") >= count, recipe, out)
+    assert not (out / "manifest.json").exists()
+    assert finish(recipe, out) == expected
+
+
+def test_build_killed_while_it_moves_its_files_ends_with_the_same_bytes(
+    recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    kill_when(lambda: (out / "README.md").exists(), recipe, out)
+    assert finish(recipe, out) == expected
+
+
+def test_finished_steps_are_not_done_again(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert kill_when(lambda: (out / ".build" / "clean-00000").exists(), recipe, out)
+    marks = {p: p.stat().st_mtime_ns for p in (out / ".build").glob("*/rows.parquet")}
+    assert len(marks) >= 2
+    assert kill_when(lambda: (out / ".build" / "insufficient").exists(), recipe, out)
+    assert {p: p.stat().st_mtime_ns for p in marks} == marks
+
+
+def test_two_workers_give_the_same_bytes(
+    recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    assert finish(recipe, tmp_path / "out", "--workers", 2) == expected
+
+
+def test_killed_build_of_two_workers_leaves_no_process_and_one_worker_finishes_it(
+    recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    begun = out / ".build" / "clean-00000.half"
+    assert kill_when(begun.exists, recipe, out, workers=2)
+    for _ in range(200):
+        if not processes_with(str(out)):
+            break
+        time.sleep(0.05)
+    assert processes_with(str(out)) == []
+    assert finish(recipe, out) == expected
+
+
+def processes_with(argument: str) -> list[str]:
+    """Command lines of the running processes that were started with an argument."""
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("processes are looked up in /proc, which this system does not have")
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().split(b"\0")
+        except OSError:  # it has ended in the meantime
+            continue
+        if argument.encode() in line:
+            found.append(b" ".join(line).decode())
+    return found
+
+
+def test_killed_rebuild_leaves_the_finished_data_set_as_it_was(
+    recipe: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    out, source = tmp_path / "out", tmp_path / "s.json"
+    own = write_recipe(tmp_path / "r.yaml", {"kind": "squad", "path": "s.json"})
+    write_json(source, stations(8))
+    before = finish(own, out)
+    source.write_bytes((recipe.parent / "s.json").read_bytes())
+    assert kill_when(lambda: files_below(out / ".build") >= 8, own, out)
+    left = {name: value for name, value in hashes(out).items() if not name.startswith(".build/")}
+    assert left == before
+    assert finish(own, out).keys() == before.keys()
