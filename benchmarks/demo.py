@@ -60,8 +60,9 @@ def main() -> None:
     context = out / "passage.txt"
     (ROOT / context).write_text(PASSAGE, encoding="utf-8")
     print(f"\n{PASSAGE}")
-    asking = [run("abstain", "ask", trained, question, "--context", context) for question in QUESTIONS]
-    seconds["ask"] = sum(asking)
+    seconds["ask"] = sum(
+        run("abstain", "ask", trained, question, "--context", context) for question in QUESTIONS
+    )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print("\n" + table(("stage", "seconds"), [(k, f"{v:.0f}") for k, v in seconds.items()]))
     print(f"in all {sum(seconds.values()) / 60:.1f} minutes, at most {peak:.2f} GiB of memory")

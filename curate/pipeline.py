@@ -116,6 +116,12 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
     )
     close(split.STEP, len(both), sum(map(len, splits.values())), gone)
 
+    if not any(splits.values()):
+        why = ", ".join(
+            f"{name} {n}" for name, n in Counter(d.drop_reason for d in dropped).items()
+        )
+        raise UserError(f"{recipe_path}: no row is left; dropped: {why or 'none'}; nothing written")
+
     manifest = {
         "name": recipe.name,
         "fingerprint": fingerprint,

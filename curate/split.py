@@ -42,13 +42,12 @@ def _balanced(
     if not rows or abs(insufficient / len(rows) - share) <= tolerance:
         return rows, []
     too_many = insufficient / len(rows) > share
-    low, high = (share, share + tolerance) if too_many else (share - tolerance, share)
-    bound = min(high, 1.0) if too_many else 1 - max(low, 0.0)
-    others = len(rows) - insufficient if too_many else insufficient
-    room = int(others * bound / (1 - bound)) if bound < 1 else len(rows)
-    heavy = [row for row in rows if row.sufficient is not too_many]
-    if not others:
+    heavy = [row for row in rows if bool(row.sufficient) != too_many]
+    others = len(rows) - len(heavy)
+    bound = (share if too_many else 1 - share) + tolerance
+    if not others or bound >= 1:
         return rows, []  # one label only: there is nothing to balance it with
+    room = int(others * bound / (1 - bound))
     gone = {row.id for row in _surplus(heavy, max(0, len(heavy) - room), seed)}
     detail = f"more than {bound:.0%} of train would have this label"
     dropped = [Dropped(row, STEP, "balance", detail) for row in rows if row.id in gone]

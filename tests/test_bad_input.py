@@ -244,3 +244,25 @@ def test_full_disk_stops_the_build_and_after_making_room_it_completes(
     builds(work)
     assert sum(map(len, splits(work / "out").values())) == 12 * 4 * 8
     assert not (work / "out" / ".build").exists()
+
+
+def test_a_source_without_any_usable_row_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    article = {
+        "title": "Empty",
+        "paragraphs": [
+            {
+                "context": "",
+                "qas": [
+                    {"id": "1", "question": "Why?", "answers": [{"text": "x", "answer_start": 0}]}
+                ],
+            }
+        ],
+    }
+    (tmp_path / "empty.json").write_text(json.dumps({"data": [article]}))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: empty\nsources:\n  - {kind: squad, path: empty.json}\n"
+    )
+    done = curate("build", tmp_path / "recipe.yaml", "--out", tmp_path / "set")
+    assert done.returncode == 1
+    assert "no row is left; dropped: empty_context 1" in done.stderr
+    assert not (tmp_path / "set" / "manifest.json").exists()

@@ -109,6 +109,12 @@ def test_offset_moves_with_the_html_before_it() -> None:
     assert cleaned(row).answer_starts == [cleaned(row).context.rindex("Ada")]
 
 
+def test_long_html_before_the_answer_does_not_send_it_to_a_later_place() -> None:
+    context = "<a href='https://example.org/a/long/address'>See</a> Ada. Then came another Ada."
+    row = make_row("Who?", context, ["Ada"], answer_starts=[context.index("Ada")])
+    assert cleaned(row).answer_starts == [len("See ")]
+
+
 def test_answer_is_cleaned_as_its_context_is() -> None:
     row = make_row(
         "Where?", "At the Caf\u00c3\u00a9 <b>R&amp;D</b>.", ["Caf\u00c3\u00a9 <b>R&amp;D"]

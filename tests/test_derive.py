@@ -49,7 +49,7 @@ def test_insufficient_and_unlabelled_rows_are_no_parents() -> None:
 def test_contexts_that_become_equal_do_not_cross_folds() -> None:
     tail = "It lies in the county and has a mayor."
     rows = [
-        make_row(f"Size of {town}?", f"{town} has {n} people. {tail}", [f"{n} people"], town, fold=f)
+        make_row(f"Size of {town}?", f"{town} has {n} men. {tail}", [f"{n} men"], town, fold=f)
         for town, n, f in (("Arden", 100, "train"), ("Bexley", 200, "test"))
     ]  # fmt: skip
     result = derived_from(rows, ("evidence_removed",))

@@ -132,11 +132,11 @@ def test_pairs_of_both_kinds_of_faq_page_are_read_with_right_offsets(
 
 
 def test_answers_of_several_paragraphs_do_not_run_together(tmp_path: Path) -> None:
-    html = "<p>Two pounds.</p><p>Or <b>three</b>.</p><ul><li>Cash</li><li>Card</li></ul>"
+    html = "<p>Two pounds.</p><p>Or <b>three</b>.</p><ul><li>Cash</li><li>Card</li></ul>Bye"
     details = f"<details><summary>How much?</summary>{html}</details>"
     for body in (faq_script(("How much?", html)), details):
         (row,), _ = page(tmp_path, body)
-        assert row.answers == ["Two pounds. Or three. Cash Card"]
+        assert row.answers == ["Two pounds. Or three. Cash Card Bye"]
 
 
 @pytest.mark.parametrize("graph", [None, [], [3, {"@type": "WebPage"}], {"@type": "WebPage"}])

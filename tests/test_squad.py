@@ -153,6 +153,13 @@ def test_one_split_of_a_hub_set_can_be_named(hub_folder: Path) -> None:
         list(squad.read(f"hub:{hub_folder}@test", "towns"))
 
 
+def test_hub_set_without_titles_has_a_document_for_each_context(tmp_path: Path) -> None:
+    rows = [{key: v for key, v in row.items() if key != "title"} for row in flat(stations(2))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    found = list(squad.read(f"hub:{tmp_path}", "towns"))
+    assert len({row.document_id for row in found}) == len({row.context for row in found}) == 8
+
+
 def test_wrong_row_of_a_hub_set_is_named(tmp_path: Path) -> None:
     rows = flat(stations(1))
     rows[3]["answers"]["answer_start"] = []

@@ -1,8 +1,7 @@
 """What one optimiser step reads, and what the model is taught by it."""
 
-import contextlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,8 @@ Batch = list[list[Example]]  # the packs of one optimiser step
 # Counts rounded up to a multiple are few.
 LENGTH_MULTIPLE = 64
 LOGITS_MULTIPLE = 32
+# What `transformers` gives a block that can recompute.
+_RECOMPUTE = "_gradient_checkpointing_func"
 
 
 @dataclass
@@ -103,23 +104,23 @@ def score_pack(model: Any, head: SufficiencyHead | None, pack: Pack) -> Scored:
     return Scored(answer, read_out, logits.tolist(), pack)
 
 
-@contextlib.contextmanager
-def recomputing(model: Any, on: bool) -> Iterator[None]:
-    """Keep no activations inside the blocks but compute them again for the backward pass.
+def recompute_activations(model: Any, on: bool) -> None:
+    """Have the blocks keep no activations, but compute them again for the backward pass.
 
     A LoRA with dropout on every linear layer keeps a float32 mask and a float32 product for
-    each of them, about 2.5 MB a token on a 135M model. For a long pack, computing them twice
+    each of them, about 2 MB a token on a 135M model. For a long pack, computing them twice
     costs less time than touching so much fresh memory, and it bounds the peak.
     """
-    if not on:
-        yield
-        return
     base = model.get_base_model()
-    base.activation_checkpointing_enable({"use_reentrant": False})
-    try:
-        yield
-    finally:
-        base.activation_checkpointing_disable()
+
+    def blocks() -> list[Any]:
+        return [module for module in base.modules() if hasattr(module, _RECOMPUTE)]
+
+    if on and not blocks():
+        # Once, because each call hangs a further hook on the embedding.
+        base.activation_checkpointing_enable({"use_reentrant": False})
+    for block in blocks():
+        block.gradient_checkpointing = on
 
 
 def backward(
@@ -142,10 +143,10 @@ def backward(
     done = Losses()
     for examples in batch:
         pack = make_pack(examples, LENGTH_MULTIPLE)
-        with recomputing(model, len(pack.tree) > recompute_above):
-            with autocast():
-                scored = score_pack(model, head, pack)
-            (scored.answer / total.tokens + head_weight * scored.head / total.rows).backward()
+        recompute_activations(model, len(pack.tree) > recompute_above)
+        with autocast():
+            scored = score_pack(model, head, pack)
+        (scored.answer / total.tokens + head_weight * scored.head / total.rows).backward()
         done.add(scored.losses())
     return done
 

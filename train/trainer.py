@@ -25,7 +25,7 @@ from curate.record import Row, digest, read_fold
 from train import checkpoint, steps
 from train.checkpoint import Progress
 from train.collate import Example, make_example, pack_examples
-from train.memory import peak_memory
+from train.memory import peak_memory, release_memory
 from train.methods import lora
 from train.settings import TrainSettings
 
@@ -164,6 +164,7 @@ def _train(
         if progress.step in evaluate_at and material.validation:
             _evaluate(model, head, material, settings, progress, out, autocast)
         if progress.step % settings.checkpoint_every == 0 or progress.step == total:
+            release_memory()
             checkpoint.save(out, material.fingerprint, progress, optimizer, scheduler, model, head)
     bar.close()
     checkpoint.load_best(out, model, head)

@@ -1,12 +1,12 @@
 """A folder of HTML files: passages, and question-answer pairs from pages that are FAQs."""
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 
 from curate.errors import UserError
 from curate.files import parse_json, read_text
@@ -143,11 +143,17 @@ def sections(soup: BeautifulSoup) -> list[tuple[str, str]]:
 
 def _own_text(block: Tag) -> str:
     """The text of a block without that of the blocks and headings inside it."""
-    if block.find((*_BLOCKS, *_HEADINGS)) is not None:
-        block = copy.copy(block)
-        for inner in block.find_all((*_BLOCKS, *_HEADINGS)):
-            inner.replace_with(" ")
-    return _flat(block)
+    texts: list[str] = []
+    waiting = block.contents[::-1]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Tag):
+            texts += [node] if type(node) is NavigableString else []  # a comment is another type
+        elif node.name in (*_BLOCKS, *_HEADINGS, "br"):
+            texts.append(" ")
+        else:
+            waiting += node.contents[::-1]
+    return " ".join("".join(texts).split())
 
 
 def _heading(soup: BeautifulSoup) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from curate.errors import UserError
 from curate.files import read_json
-from curate.record import REASONS, Row
+from curate.record import REASONS, Row, digest
 from curate.sources import hub
 from curate.text import fitting
 
@@ -81,6 +81,7 @@ def _get(value: Any, key: str, kind: Any, where: str, default: Any = _MISSING) -
 def _from_hub(path: str, name: str) -> Iterator[Row]:
     """The hub's flat form: one question a row, ``answers`` = {text: [...], answer_start: [...]}."""
     for where, value in hub.rows(path):
+        context = _get(value, "context", str, where)
         answers = _get(value, "answers", dict, where)
         texts, starts = answers.get("text"), answers.get("answer_start")
         if texts is None or starts is None or len(texts) != len(starts):
@@ -96,8 +97,9 @@ def _from_hub(path: str, name: str) -> Iterator[Row]:
                     {"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)
                 ],
             },
-            _get(value, "context", str, where),
-            _get(value, "title", str, where, default=""),
+            context,
+            # Without titles, a context is a document: else the whole set would be a single one.
+            _get(value, "title", str, where, default="") or digest(context),
             name,
             where,
         )
