@@ -19,14 +19,17 @@ from curate.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+# From a page of the test fold: the model has not been trained on it.
 PASSAGE = (
-    "The day pass costs £6 and is valid for 24 hours, counted from the first time a bike is "
-    "unlocked. During that time the holder can make any number of rides of up to 30 minutes."
+    "The annual membership of Harrowvale Cycle Share costs £72 and runs for twelve months from the "
+    "day of payment. It includes an unlimited number of rides on classic bikes, each of up to 45 "
+    "minutes. Annual members may take out two bikes at the same time on one account, so that a "
+    "guest can ride along."
 )
 QUESTIONS = (
-    "How much does a day pass cost?",
-    "For how many hours can I ride with a day pass?",
-    "How much does a day pass cost for children?",
+    "What is the price of a membership for a whole year?",
+    "How many bikes can an annual member hire at once?",
+    "How much does the guest who rides along with an annual member pay?",
     "Who won the election in 1996?",
 )
 

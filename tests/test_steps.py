@@ -1,6 +1,8 @@
 """Packed training computes the loss and the gradients of row-by-row training."""
 
 import contextlib
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,19 @@ def test_an_epoch_reads_every_row_once_in_an_order_of_its_own() -> None:
     assert orders[0] != orders[1] != orders[2]
     again = steps.batches(packs, 6, 13, 1)
     assert [e.row_id for batch in again for pack in batch for e in pack] == orders[1]
+
+
+def test_a_plan_reads_every_row_once_an_epoch_however_its_steps_fill() -> None:
+    packs = [
+        [Example(f"{p}-{i}", f"c{p}", (1, 2), (3,), True) for i in range(p % 5 + 1)]
+        for p in range(23)
+    ]
+    sizes = {len(steps.batches(packs, 6, 13, epoch)) for epoch in range(8)}
+    assert len(sizes) > 1, "the epochs of this example must differ in their number of steps"
+    whole = steps.plan(packs, 6, 13, 8)
+    seen = Counter(e.row_id for batch in whole for pack in batch for e in pack)
+    assert set(seen.values()) == {8} and len(seen) == sum(map(len, packs))
+    half = steps.plan(packs, 6, 13, 1.5)
+    first = len(steps.batches(packs, 6, 13, 0))
+    assert half == whole[: len(half)]
+    assert len(half) - first == math.ceil(len(steps.batches(packs, 6, 13, 1)) / 2)

@@ -1,5 +1,6 @@
 """What one optimiser step reads, and what the model is taught by it."""
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,18 @@ def batches(packs: Sequence[list[Example]], rows: int, seed: int, epoch: int) ->
         if result[-1] and sum(map(len, result[-1])) + len(pack) > rows:
             result.append([])
         result[-1].append(pack)
+    return result
+
+
+def plan(packs: Sequence[list[Example]], rows: int, seed: int, epochs: float) -> list[Batch]:
+    """What every step of a run reads, the last epoch cut where ``epochs`` is fractional.
+
+    Epochs differ in their number of steps, since packs of several rows fill them differently.
+    """
+    result: list[Batch] = []
+    for epoch in range(math.ceil(epochs)):
+        steps = batches(packs, rows, seed, epoch)
+        result += steps[: max(1, math.ceil(len(steps) * min(1.0, epochs - epoch)))]
     return result
 
 

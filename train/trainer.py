@@ -124,9 +124,8 @@ def _train(
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    plan = functools.partial(steps.batches, material.train, settings.rows_per_step, settings.seed)
-    per_epoch = len(plan(0))
-    total = max(1, math.ceil(settings.epochs * per_epoch))
+    plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, model, head)
     progress = progress or Progress()
@@ -137,8 +136,7 @@ def _train(
     bar = tqdm(total=total, initial=progress.step, desc="train", unit="step")
     while progress.step < total and progress.stale() < settings.patience:
         started = time.perf_counter()
-        epoch, place = divmod(progress.step, per_epoch)
-        batch = plan(epoch)[place]
+        batch = plan[progress.step]
         losses = steps.backward(
             model, head, batch, settings.head_weight, autocast, settings.recompute_above
         )
