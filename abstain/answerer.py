@@ -14,7 +14,14 @@ from torch import Tensor
 
 from abstain.head import SufficiencyHead, load_head
 from abstain.model import LoadedModel, load_model
-from abstain.prefix import Tree, branch_out, forward, group_by_prefix, supports_packing
+from abstain.prefix import (
+    Tree,
+    branch_out,
+    forward,
+    group_by_prefix,
+    own_lengths,
+    supports_packing,
+)
 from abstain.run import read_run_file
 from curate.contract import Contract
 from curate.errors import UserError
@@ -72,15 +79,10 @@ class Answerer:
     ) -> Iterator[list[tuple[int, Answer]]]:
         """Answers with their rows' numbers, a pack at a time, packs in the order of the rows."""
         prompts = [self.prompt_tokens(row) for row in rows]
-        shortest: dict[str, int] = {}
-        for row, prompt in zip(rows, prompts, strict=True):
-            shortest[row.context] = min(shortest.get(row.context, len(prompt)), len(prompt))
-        lengths = [
-            len(p) - shortest[r.context] + len(self._phrase) + max_new_tokens
-            for r, p in zip(rows, prompts, strict=True)
-        ]
-        max_rows = MAX_ROWS if self.packing else 1
         contexts = [row.context for row in rows]
+        answer_room = len(self._phrase) + max_new_tokens
+        lengths = [own + answer_room for own in own_lengths(contexts, [len(p) for p in prompts])]
+        max_rows = MAX_ROWS if self.packing else 1
         for pack in group_by_prefix(contexts, lengths, max_rows, MAX_BRANCH_TOKENS):
             answers = self._answer_pack([prompts[i] for i in pack], max_new_tokens)
             yield list(zip(pack, answers, strict=True))

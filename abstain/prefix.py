@@ -204,6 +204,17 @@ def _single(model: Any, prompt: Sequence[int]) -> Tensor:
     return forward(model, tree, [len(prompt) - 1]).logits
 
 
+def own_lengths(keys: Sequence[str], lengths: Sequence[int]) -> list[int]:
+    """What each prompt adds to the shortest of its key: nearly its tokens behind the prefix.
+
+    The common prefix itself is known only once the packs are, and packs need no more than this.
+    """
+    shortest: dict[str, int] = {}
+    for key, length in zip(keys, lengths, strict=True):
+        shortest[key] = min(shortest.get(key, length), length)
+    return [length - shortest[key] for key, length in zip(keys, lengths, strict=True)]
+
+
 def group_by_prefix(
     keys: Sequence[str], lengths: Sequence[int], max_rows: int, max_tokens: int
 ) -> list[list[int]]:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "silver")
 _PLACES = ("Arden", "Bexley", "Corby", "Dunmore", "Elsworth", "Fenwick", "Garth", "Helmsley")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from abstain.prefix import Tree, branch_out, group_by_prefix
+from abstain.prefix import Tree, branch_out, group_by_prefix, own_lengths
 from curate.contract import Contract
 from curate.record import Row
 
@@ -80,13 +80,9 @@ def pack_examples(
 ) -> list[list[Example]]:
     """Group examples by context into packs of at most ``max_rows`` rows and ``max_tokens``."""
     contexts = [example.context for example in examples]
-    # The prompts' common prefix is not known before grouping; a question's length is close to
-    # what it adds, and the bound is one on memory, not on meaning.
-    shortest: dict[str, int] = {}
-    for example in examples:
-        known = shortest.get(example.context, len(example.prompt))
-        shortest[example.context] = min(known, len(example.prompt))
-    lengths = [len(e) - shortest[e.context] + 16 for e in examples]
+    own = own_lengths(contexts, [len(example.prompt) for example in examples])
+    # The shortest question has a length too; the bound is one on memory, not on meaning.
+    lengths = [more + len(e.answer) + 16 for more, e in zip(own, examples, strict=True)]
     return [
         [examples[index] for index in pack]
         for pack in group_by_prefix(contexts, lengths, max_rows, max_tokens)
