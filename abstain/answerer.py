@@ -6,12 +6,13 @@ all branches of a pack in one small forward pass a step).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from abstain.answer import Answer
+from abstain.calibration import Calibration
 from abstain.head import SufficiencyHead, load_head
 from abstain.model import LoadedModel, load_model
 from abstain.prefix import (
@@ -31,32 +32,20 @@ MAX_ROWS = 12
 MAX_BRANCH_TOKENS = 2048
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to one question, and how sure it was: natural logarithms throughout."""
-
-    text: str
-    abstained: bool
-    log_likelihood: float  # of the answer and its end token, in nats
-    tokens: int  # generated, with the end token where it came
-    log_p_abstain: float  # of the abstention phrase and its end token, whatever was said
-    head_logit: float | None  # of sufficiency; None for a run without a head
-
-    @property
-    def mean_log_likelihood(self) -> float:
-        """Log-likelihood per token."""
-        return self.log_likelihood / self.tokens
-
-
 class Answerer:
-    """A model, its contract and its head, ready to answer."""
+    """A model, its contract, its head and what calibration knows of them, ready to answer."""
 
     def __init__(
-        self, loaded: LoadedModel, contract: Contract, head: SufficiencyHead | None
+        self,
+        loaded: LoadedModel,
+        contract: Contract,
+        head: SufficiencyHead | None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.loaded = loaded
         self.contract = contract
         self.head = head
+        self.calibration = calibration
         self.packing = supports_packing(loaded.model)
         phrase = loaded.tokenizer.encode(contract.abstention_phrase, add_special_tokens=False)
         self._phrase = (*phrase, loaded.end_token_id)
@@ -189,4 +178,5 @@ def load_answerer(name: str) -> Answerer:
     head = load_head(loaded.run) if loaded.run is not None else None
     if head is not None:
         head = head.to(loaded.model.device)
-    return Answerer(loaded, read_run_file(loaded.run).contract, head)
+    stored = read_run_file(loaded.run)
+    return Answerer(loaded, stored.contract, head, stored.calibration)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from abstain import platt
-from abstain.answerer import Answer, Answerer
+from abstain.answer import Answer
+from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.metrics import Judged
 from abstain.predict import answer_all, judge
 from abstain.router import Policy
-from abstain.run import RunFile, read_run_file
+from abstain.run import RunFile
 from abstain.signals import Array, available, matrix
 from abstain.threshold import Guarantee, Infeasible, by_cost, candidates, certify
 from curate.errors import UserError
@@ -54,7 +55,7 @@ def calibrate(
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
     request = _request(target, calibration)
-    earlier = _earlier(run, request, again)
+    earlier = _earlier(run, answerer.calibration, request, again)
 
     names = available(answerer.head is not None)
     answers = answer_all(answerer, validation, "validation")
@@ -85,7 +86,7 @@ def calibrate(
     result = _result(sufficient, correct, outcome, cost, target, units, natural, request)
     result.details["certifications"] = earlier + 1
     result.details["validation_rows"] = len(validation)
-    RunFile(read_run_file(run).contract, result.to_json()).write(run)
+    RunFile(answerer.contract, result).write(run)
     return result
 
 
@@ -185,18 +186,18 @@ def _request(target: Target, rows: Sequence[Row]) -> str:
     )
 
 
-def _earlier(run: Path, request: str, again: bool) -> int:
+def _earlier(run: Path, stored: Calibration | None, request: str, again: bool) -> int:
     """How many certifications this run has had, refusing a new kind unless ``again``."""
-    stored = read_run_file(run).calibration
     if stored is None:
         return 0
-    count = int(stored.get("certifications", 1))
-    if stored.get("request") == request:
+    details = stored.details
+    count = int(details.get("certifications", 1))
+    if details.get("request") == request:
         return count - 1
     if not again:
         raise UserError(
             f"{run}: its calibration rows have been used for a certification (target risk "
-            f"{stored['target_risk']}, δ {stored['delta']}). Trying again until one holds would "
+            f"{details['target_risk']}, δ {details['delta']}). Trying again until one holds would "
             "void the promise; use fresh rows, or --again, which records the number of tries"
         )
     return count

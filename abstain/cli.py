@@ -113,48 +113,38 @@ def _interval(metric: dict[str, float | None]) -> str:
 
 @cli.command()
 @click.argument("run")
-@click.argument("question")
+@click.argument("questions", metavar="QUESTION...", nargs=-1, required=True)
 @click.option(
     "--context", required=True, help="File that holds the context; - reads standard input."
 )
 @click.option(
-    "--log", type=_PATH, help="JSONL file for the decision [default: RUN/decisions.jsonl]."
+    "--log", type=_PATH, help="JSONL file for the decisions [default: RUN/decisions.jsonl]."
 )
 @json_option
-def ask(run: str, question: str, context: str, log: Path | None, as_json: bool) -> None:
-    """Answer QUESTION from a context, or decline; with confidence, threshold and the reason why.
+def ask(
+    run: str, questions: tuple[str, ...], context: str, log: Path | None, as_json: bool
+) -> None:
+    """Answer each QUESTION from a context, or decline; with confidence, threshold and reason why.
 
-    Every decision is logged with its signals, threshold and rule. The exit code is 0 for an
-    answer and for a decision to decline: both are results.
+    Several questions share the context's computation. Every decision is logged with its signals,
+    threshold and rule. The exit code is 0 for an answer and for a decision to decline: both are
+    results.
     """
-    from dataclasses import asdict
-
+    from abstain import ask as asking
     from abstain.answerer import load_answerer
-    from abstain.calibration import Calibration
-    from abstain.predict import confidences
-    from abstain.router import Policy, decide, log_decision
-    from abstain.run import read_run_file
-    from abstain.signals import SIGNALS, available
     from curate.files import read_text
-    from curate.record import Row
 
     text = sys.stdin.read() if context == "-" else read_text(Path(context))
     answerer = load_answerer(run)
-    stored = read_run_file(answerer.loaded.run).calibration
-    calibration = Calibration.from_json(stored) if stored is not None else None
-    [[(_, answer)]] = answerer.answer([Row(question=question, context=text)])
-    has_head = answerer.head is not None
-    confidence, p_sufficient = confidences([answer], calibration, has_head)
-    policy = calibration.policy if calibration is not None else Policy(None)
-    decision = decide(answer.abstained, float(confidence[0]), policy)
-    signals = {name: SIGNALS[name](answer) for name in available(has_head)}
-    signals["p_sufficient"] = float(p_sufficient[0])
-    if log is not None or answerer.loaded.run is not None:
-        path = log or Path(run) / "decisions.jsonl"
-        log_decision(path, question, text, answer.text, decision, signals)
-    said = answer.text if decision.action == "answer" else answerer.contract.abstention_phrase
-    value = {"answer": said, "model_answer": answer.text, **asdict(decision), "signals": signals}
-    console.show(value, f"{said}\n  {decision.action}: {decision.why}", as_json)
+    if log is None and answerer.loaded.run is not None:
+        log = answerer.loaded.run / "decisions.jsonl"
+    responses = asking.ask(answerer, text, questions, log)
+    blocks = []
+    for response in responses:
+        decision = response.decision
+        block = f"{response.answer}\n  {decision.action}: {decision.why}"
+        blocks.append(block if len(responses) == 1 else f"{response.question}\n  {block}")
+    console.show([r.to_json() for r in responses], "\n\n".join(blocks), as_json)
 
 
 def main() -> None:

@@ -11,10 +11,8 @@ import pyarrow.parquet as pq
 
 from abstain import report
 from abstain.answerer import Answerer
-from abstain.calibration import Calibration
 from abstain.metrics import auroc, compute, with_intervals
 from abstain.predict import Predictions, predict
-from abstain.run import read_run_file
 from abstain.signals import SIGNALS, available
 from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
@@ -30,13 +28,12 @@ def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, 
     rows = [row for row in rows if row.sufficient is not None]
     if not rows:
         raise UserError(f"{data}: no labelled row to evaluate on")
-    stored = read_run_file(answerer.loaded.run).calibration
-    calibration = Calibration.from_json(stored) if stored is not None else None
+    calibration = answerer.calibration
     predictions = predict(answerer, rows, calibration, "evaluate")
     metrics = measure(predictions)
     metrics["run"] = name
     metrics["data"] = str(data)
-    metrics["calibration"] = stored
+    metrics["calibration"] = calibration.to_json() if calibration is not None else None
     write_json(out / "metrics.json", metrics)
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.table(predictions.table()), temporary, compression="zstd")

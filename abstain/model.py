@@ -1,11 +1,13 @@
 """Loading models: a hub id, a local folder, a run of ours, or the embedded default."""
 
+import contextlib
 import importlib.util
 import json
 import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +99,19 @@ def _load_run(run: Path) -> LoadedModel:
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{run}/adapter_config.json: damaged ({error}); train again") from error
     loaded = _load_base(base)
-    model = PeftModel.from_pretrained(loaded.model, str(run))
+    with quiet_peft():
+        model = PeftModel.from_pretrained(loaded.model, str(run))
     # `eval` is said again because an adapter added to a model in eval mode starts with its own
     # dropout switched on (peft issue 3753).
     return LoadedModel(model.eval(), loaded.tokenizer, loaded.base, run)
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Without the warning that peft 0.21 draws from transformers 5 on every wrapped model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        yield
 
 
 def embedded_folder() -> Path:

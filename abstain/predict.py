@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from abstain.answerer import Answer, Answerer
+from abstain.answer import Answer
+from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.metrics import Judged, exact_match, f1
 from abstain.router import Policy, decide
@@ -16,10 +17,10 @@ from curate.errors import UserError
 from curate.record import Row
 
 
-def answer_all(answerer: Answerer, rows: Sequence[Row], label: str) -> list[Answer]:
-    """Answers in the order of the rows, with a progress bar."""
+def answer_all(answerer: Answerer, rows: Sequence[Row], label: str | None = None) -> list[Answer]:
+    """Answers in the order of the rows; with a progress bar, where it has a label."""
     found: dict[int, Answer] = {}
-    with tqdm(total=len(rows), desc=label, unit="row") as bar:
+    with tqdm(total=len(rows), desc=label, unit="row", disable=label is None) as bar:
         for pack in answerer.answer(rows):
             found.update(pack)
             bar.update(len(pack))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from abstain.calibration import Calibration
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, write_json, write_text
@@ -17,11 +18,12 @@ class RunFile:
     """``abstain.json``: the contract, and the calibrator and threshold once there are any."""
 
     contract: Contract
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
 
     def write(self, run: Path) -> None:
         """Store it in the run's folder."""
-        value = {"version": 1, "contract": self.contract.to_json(), "calibration": self.calibration}
+        calibration = self.calibration.to_json() if self.calibration is not None else None
+        value = {"version": 1, "contract": self.contract.to_json(), "calibration": calibration}
         write_json(run / FILE, value)
 
 
@@ -33,7 +35,9 @@ def read_run_file(run: Path | None) -> RunFile:
         raise UserError(f"{run}: has no {FILE}; it is not a run of `train run`")
     value = read_json(run / FILE)
     try:
-        return RunFile(Contract.from_json(value["contract"]), value["calibration"])
+        stored = value["calibration"]
+        calibration = Calibration.from_json(stored) if stored is not None else None
+        return RunFile(Contract.from_json(value["contract"]), calibration)
     except (KeyError, TypeError) as error:
         raise UserError(f"{run / FILE}: damaged ({error!r}); train and calibrate again") from error
 

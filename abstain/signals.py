@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from abstain.answerer import Answer
+from abstain.answer import Answer
 
 Array = NDArray[np.float64]
 

@@ -11,27 +11,18 @@ import resource
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
+from collections import defaultdict
 from pathlib import Path
 
 from curate.console import table
 from curate.files import write_json
+from curate.record import Row, read_fold
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-# From a page of the test fold: the model has not been trained on it.
-PASSAGE = (
-    "The annual membership of Harrowvale Cycle Share costs £72 and runs for twelve months from the "
-    "day of payment. It includes an unlimited number of rides on classic bikes, each of up to 45 "
-    "minutes. Annual members may take out two bikes at the same time on one account, so that a "
-    "guest can ride along."
-)
-QUESTIONS = (
-    "What is the price of a membership for a whole year?",
-    "How many bikes can an annual member hire at once?",
-    "How much does the guest who rides along with an annual member pay?",
-    "Who won the election in 1996?",
-)
+PASSAGES = 3  # of the test split, from as many pages, asked about at the end
 
 
 def run(*arguments: object) -> float:
@@ -43,6 +34,27 @@ def run(*arguments: object) -> float:
     if done.returncode:
         sys.exit(done.returncode)
     return time.perf_counter() - started
+
+
+def unseen(data: Path) -> list[tuple[str, list[str]]]:
+    """A passage of each of the first test pages with questions of both kinds, and its questions."""
+    passages: dict[str, list[Row]] = defaultdict(list)
+    for row in read_fold(ROOT / data, "test"):
+        if row.method == "human":
+            passages[row.context].append(row)
+    pages: dict[str, list[Row]] = {}
+    for rows in passages.values():
+        if len({row.sufficient for row in rows}) == 2:
+            pages.setdefault(rows[0].document_id, rows)
+    chosen = list(pages.values())[:PASSAGES]
+    return [(rows[0].context, [row.question for row in rows]) for rows in chosen]
+
+
+def ask(trained: Path, passage: str, questions: list[str], file: Path) -> float:
+    """Put one passage to the model, and all questions about it."""
+    (ROOT / file).write_text(passage, encoding="utf-8")
+    print(f"\n{textwrap.fill(passage, 100)}")
+    return run("abstain", "ask", trained, "--context", file, *questions)
 
 
 def main() -> None:
@@ -60,11 +72,9 @@ def main() -> None:
         "calibrate": run("abstain", "calibrate", trained, "--data", data, "--target-risk", 0.3),
         "evaluate": run("abstain", "evaluate", trained, "--data", data, "--out", evaluation),
     }
-    context = out / "passage.txt"
-    (ROOT / context).write_text(PASSAGE, encoding="utf-8")
-    print(f"\n{PASSAGE}")
     seconds["ask"] = sum(
-        run("abstain", "ask", trained, question, "--context", context) for question in QUESTIONS
+        ask(trained, passage, questions, out / f"passage-{number}.txt")
+        for number, (passage, questions) in enumerate(unseen(data), 1)
     )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print("\n" + table(("stage", "seconds"), [(k, f"{v:.0f}") for k, v in seconds.items()]))

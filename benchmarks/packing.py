@@ -11,6 +11,7 @@ import argparse
 import functools
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from abstain.model import load_model
 from curate.console import table
 from curate.contract import Contract
 from curate.files import write_json
+from curate.record import Row
 from curate.sources import squad
 from train import steps
 from train.collate import Example, make_example, make_pack, pack_examples
@@ -40,15 +42,17 @@ def read_examples(loaded: Any, contexts: int) -> list[list[Example]]:
     """Examples of some contexts drawn by seed, grouped by context."""
     source = SQUAD if SQUAD.exists() else DEMO
     print(f"rows from {source.name}")
-    groups: dict[str, list[Example]] = {}
+    groups: dict[str, list[Row]] = defaultdict(list)
     for row in squad.read(str(source), source.stem):
-        groups.setdefault(row.context, [])
-    names = random.Random(5).sample(sorted(groups), contexts)
-    for row in squad.read(str(source), source.stem):
-        if row.context in names:
-            example = make_example(row, loaded.tokenizer, Contract(), loaded.end_token_id)
-            groups[row.context].append(example)
-    return [groups[name] for name in names]
+        groups[row.context].append(row)
+    drawn = random.Random(5).sample(sorted(groups), contexts)
+    return [
+        [
+            make_example(row, loaded.tokenizer, Contract(), loaded.end_token_id)
+            for row in groups[name]
+        ]
+        for name in drawn
+    ]
 
 
 def padded_backward(

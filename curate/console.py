@@ -36,7 +36,7 @@ def main(group: click.Group, arguments: Sequence[str] | None = None) -> None:
             raise
 
 
-def show(value: dict[str, Any], text: str, as_json: bool) -> None:
+def show(value: Any, text: str, as_json: bool) -> None:
     """Print a result: for a program with ``--json``, else for a person."""
     click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
 

@@ -1,15 +1,14 @@
 """What several tests of `curate` need: rows, source files, recipes, and the installed command."""
 
+import functools
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from helpers import run_command
 
 from curate.dedup import context_id
 from curate.insufficient.derive import Derived, derive
@@ -18,25 +17,11 @@ from curate.record import DROPPED_SCHEMA as DROPPED
 from curate.record import FOLDS, Dropped, Passage, Row, dropped_from_table, read_rows, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
-CURATE = Path(sys.executable).with_name("curate")
 # Real data that the project does not hold; tests that want it are skipped where it is absent.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def curate(
-    *arguments: object, prefix: Sequence[str] = (), **options: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run the installed command, as a user would."""
-    return subprocess.run(
-        [*prefix, str(CURATE), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=ENVIRONMENT,
-        check=False,
-        **options,
-    )
+curate = functools.partial(run_command, "curate")
 
 
 def make_row(

@@ -1,8 +1,10 @@
 """What tests share: the installed commands, and a small file of questions."""
 
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,23 @@ _COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "silver
 _PLACES = ("Arden", "Bexley", "Corby", "Dunmore", "Elsworth", "Fenwick", "Garth", "Helmsley")
 
 
-def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run an installed console command, e.g. ``run_command("curate", "build", …)``."""
-    command = [str(Path(sys.executable).parent / str(arguments[0])), *map(str, arguments[1:])]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def run_command(
+    command: str, *arguments: object, prefix: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run an installed console command as a user would: ``run_command("curate", "build", …)``."""
+    return subprocess.run(
+        [*prefix, str(BIN / command), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=ENVIRONMENT,
+        check=False,
+        **options,
+    )
 
 
 def small_squad(documents: int = 12, paragraphs: int = 4, seed: int = 3) -> dict[str, Any]:

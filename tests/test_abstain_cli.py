@@ -94,9 +94,9 @@ def test_ask_answers_or_declines_and_logs_why(tiny_run: Path, tmp_path: Path) ->
     asked = ("abstain", "ask", tiny_run, "What colour is the gate of Arden?")
     done = run_command(*asked, "--context", context, "--log", log, "--json")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    [said] = json.loads(done.stdout)
     piped = run_command(*asked, "--context", "-", "--log", log, "--json", input=CONTEXT)
-    assert json.loads(piped.stdout) == said
+    assert json.loads(piped.stdout) == [said]
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(entries) == 2
     for entry in entries:
@@ -104,6 +104,22 @@ def test_ask_answers_or_declines_and_logs_why(tiny_run: Path, tmp_path: Path) ->
         assert entry["rule"] in ("model_abstained", "below_threshold", "at_or_above_threshold")
         assert set(entry["signals"]) >= {"p_abstain", "sufficiency_head", "mean_log_likelihood"}
         assert CONTEXT not in json.dumps(entry)  # it may be private
+
+
+def test_questions_asked_together_are_answered_as_alone(tiny_run: Path, tmp_path: Path) -> None:
+    context, log = tmp_path / "context.txt", tmp_path / "decisions.jsonl"
+    context.write_text(CONTEXT)
+    questions = ("What colour is the gate of Arden?", "Who painted it?", "When was it built?")
+    asked = ("--context", context, "--log", log, "--json")
+    together = json.loads(run_command("abstain", "ask", tiny_run, *questions, *asked).stdout)
+    assert [response["question"] for response in together] == list(questions)
+    for response in together:
+        done = run_command("abstain", "ask", tiny_run, response["question"], *asked)
+        [alone] = json.loads(done.stdout)
+        assert alone["model_answer"] == response["model_answer"]
+        assert alone["action"] == response["action"]
+        assert alone["confidence"] == pytest.approx(response["confidence"], abs=1e-4)
+    assert len(log.read_text().splitlines()) == 6
 
 
 def test_an_untrained_model_is_evaluated_with_the_same_prompt(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from curate_helpers import CURATE, ENVIRONMENT, ROOT, curate, stations, write_json, write_recipe
+from curate_helpers import ROOT, curate, stations, write_json, write_recipe
+from helpers import BIN, ENVIRONMENT
 
 from curate.cli import cli
 from curate.record import PASSAGE_SCHEMA, passages_from_table, read_rows, read_table
@@ -128,7 +129,7 @@ def test_show_draws_the_same_rows_for_the_same_seed(folder: Path) -> None:
 
 def test_show_into_a_closed_pipe_is_no_error(folder: Path) -> None:
     process = subprocess.Popen(
-        [CURATE, "show", folder / "out", "-n", "1000", "--json"],  # more than a pipe holds
+        [BIN / "curate", "show", folder / "out", "-n", "1000", "--json"],  # more than a pipe holds
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=ENVIRONMENT,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from curate_helpers import CURATE, ENVIRONMENT, curate, hashes, stations, write_json, write_recipe
+from curate_helpers import curate, hashes, stations, write_json, write_recipe
+from helpers import BIN, ENVIRONMENT
 
 from curate import pipeline
 
@@ -38,7 +39,7 @@ def files_below(folder: Path) -> int:
 def kill_when(moment: Callable[[], bool], recipe: Path, out: Path, workers: int = 1) -> bool:
     """Start a build and kill it -9 as soon as ``moment`` comes; whether it was still running."""
     process = subprocess.Popen(
-        [CURATE, "build", recipe, "--out", out, "--workers", str(workers)],
+        [BIN / "curate", "build", recipe, "--out", out, "--workers", str(workers)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=ENVIRONMENT,

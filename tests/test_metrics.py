@@ -187,7 +187,7 @@ def test_abstentions_are_never_covered_correct_answers() -> None:
 
 
 def test_judging_declines_scores_the_empty_answer() -> None:
-    from abstain.answerer import Answer
+    from abstain.answer import Answer
     from curate.record import Row
 
     rows = [Row("q", "c", answers=["Nile"], sufficient=True), Row("q", "c", sufficient=False)]

@@ -1,6 +1,7 @@
 """Packed training computes the loss and the gradients of row-by-row training."""
 
 import contextlib
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from curate.contract import Contract
 from curate.record import Row
 from train import steps
 from train.collate import Example, make_example, make_pack, pack_examples
+from train.memory import round_frozen_weights
 from train.methods import lora
 from train.settings import TrainSettings
 
@@ -158,3 +160,21 @@ def test_a_plan_reads_every_row_once_an_epoch_however_its_steps_fill() -> None:
     first = len(steps.batches(packs, 6, 13, 0))
     assert half == whole[: len(half)]
     assert len(half) - first == math.ceil(len(steps.batches(packs, 6, 13, 1)) / 2)
+
+
+def test_rounding_frozen_weights_changes_nothing_under_autocast(tiny_model: Path) -> None:
+    model, head, examples = prepare(load_model(str(tiny_model)), dropout=0.1)
+    batch = pack_examples(examples, 12, 1024)
+    autocast = functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)  # the same dropout masks
+        steps.backward(model, head, batch, 1.0, autocast, 512)
+        found.append(gradients(model, head))
+        round_frozen_weights(model, torch.bfloat16)
+    for name in found[0]:
+        assert torch.equal(found[1][name], found[0][name])
+    kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name, kind in kinds.items():
+        rounded = name.endswith(("base_layer.weight", "lm_head.weight"))  # not tied in this model
+        assert kind == (torch.bfloat16 if rounded else torch.float32), name

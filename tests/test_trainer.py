@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from curate.errors import UserError
 from curate.files import sha256
+from curate.record import read_fold, to_table, write_table
 from train import trainer
 from train.settings import TrainSettings
 
@@ -131,7 +133,7 @@ def test_rows_that_do_not_fit_are_refused_by_name(
     data_set: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = TrainSettings(model=str(tiny_model), max_tokens=60)
-    with pytest.raises(UserError, match=r"rows are longer than max_tokens = 60: \w{20} \("):
+    with pytest.raises(UserError, match=r"truncation at max_tokens = 60: \w{20} \("):
         trainer.run(data_set, tmp_path, settings)
 
 
@@ -154,6 +156,18 @@ def test_preflight_fails_where_truncation_would_empty_rows(
     )
     assert done.returncode == 1
     assert "would lose their whole answer" in done.stdout
+
+
+def test_preflight_fails_where_training_would_for_one_row_of_validation(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(data_set, tmp_path / "set")
+    rows = read_fold(folder, "validation")
+    rows[0].context = "The gate stands. " * 300
+    write_table(to_table(rows), folder / "validation.parquet")
+    done = run_command("train", "preflight", "--data", folder, "--model", tiny_model)
+    assert done.returncode == 1
+    assert rows[0].id in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tqdm import tqdm
+
 from abstain.prefix import Tree, branch_out, group_by_prefix, own_lengths
 from curate.contract import Contract
 from curate.record import Row
@@ -34,6 +36,33 @@ def make_example(row: Row, tokenizer: Any, contract: Contract, end_token_id: int
         answer=(*tokenizer.encode(target, add_special_tokens=False), end_token_id),
         sufficient=bool(row.sufficient),
     )
+
+
+def tokenise(
+    rows: Sequence[Row], tokenizer: Any, contract: Contract, end_token_id: int, label: str
+) -> list[Example]:
+    """All rows of a split as examples, with a progress bar."""
+    bar = tqdm(rows, desc=f"tokenise {label}", unit="row", leave=False)
+    return [make_example(row, tokenizer, contract, end_token_id) for row in bar]
+
+
+def too_long(examples: Sequence[Example], max_tokens: int) -> list[str]:
+    """What is wrong with rows of more than ``max_tokens`` tokens, the first of them by name.
+
+    They are never cut: that would leave an answer without its end, or without its context.
+    """
+    emptied = [e for e in examples if len(e.prompt) >= max_tokens]
+    cut = [e for e in examples if len(e.prompt) < max_tokens < len(e)]
+    errors = []
+    for what, found in (("would lose their whole answer", emptied), ("would lose part of it", cut)):
+        if found:
+            names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in found[:5])
+            errors.append(
+                f"{len(found)} rows {what} to truncation at max_tokens = {max_tokens}: {names}"
+                f"{', …' if len(found) > 5 else ''}; raise --max-tokens, or lower "
+                "clean.max_context_chars in the recipe"
+            )
+    return errors
 
 
 @dataclass(frozen=True)

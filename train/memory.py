@@ -1,9 +1,10 @@
-"""How much memory this process has needed."""
+"""How much memory this process has needed, and how to need less."""
 
 import contextlib
 import ctypes
 import resource
 import sys
+from typing import Any
 
 import torch
 
@@ -14,6 +15,22 @@ def peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # the kernels disagree: bytes or KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
+    """Keep the frozen weights of linear layers in the type that autocast computes in.
+
+    It would round them to the same numbers in every pass, and keep those until the backward pass.
+    Embeddings stay as they are, and so does an output layer that shares their weights. Other
+    weights are copied, because a single one that still lies in the mapped file keeps all of the
+    file resident.
+    """
+    shared = model.get_input_embeddings().weight
+    linear = {m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)} - {shared}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            rounded = dtype if parameter in linear else parameter.dtype
+            parameter.data = parameter.data.to(rounded, copy=True)
 
 
 def release_memory() -> None:

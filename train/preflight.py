@@ -8,7 +8,7 @@ from abstain.model import load_tokenizer
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import read_fold
-from train.collate import Example, make_example, make_pack, pack_examples
+from train.collate import make_pack, pack_examples, tokenise, too_long
 from train.settings import TrainSettings
 
 
@@ -65,7 +65,10 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         raise UserError(f"{data}: its train split has no rows")
     tokenizer, end_token_id = load_tokenizer(settings.model)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
-    examples = [make_example(row, tokenizer, contract, end_token_id) for row in rows]
+    examples = tokenise(rows, tokenizer, contract, end_token_id, "train")
+    validation = tokenise(
+        read_fold(data, "validation"), tokenizer, contract, end_token_id, "validation"
+    )
     packs = [
         make_pack(pack) for pack in pack_examples(examples, settings.max_rows, settings.max_tokens)
     ]
@@ -85,22 +88,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         packs=len(packs),
         packed_tokens=packed,
         saving=tokens / packed,
-        errors=_errors(examples, settings.max_tokens),
+        errors=too_long([*examples, *validation], settings.max_tokens),
         prompt=contract.prompt(tokenizer, rows[0].context, rows[0].question, rows[0].history),
         target=contract.target(rows[0].answers, bool(rows[0].sufficient)),
     )
-
-
-def _errors(examples: list[Example], max_tokens: int) -> list[str]:
-    errors = []
-    emptied = [e for e in examples if len(e.prompt) >= max_tokens]
-    cut = [e for e in examples if len(e.prompt) < max_tokens < len(e)]
-    for what, found in (("would lose their whole answer", emptied), ("would lose part of it", cut)):
-        if found:
-            names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in found[:5])
-            errors.append(
-                f"{len(found)} rows {what} to truncation at max_tokens = {max_tokens}: {names}"
-                f"{', …' if len(found) > 5 else ''}; raise --max-tokens, or lower "
-                "clean.max_context_chars in the recipe"
-            )
-    return errors

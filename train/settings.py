@@ -15,6 +15,9 @@ class TrainSettings(BaseModel):
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
     dropout: float = Field(0.1, ge=0, lt=1, description="LoRA dropout, later MC dropout's")
+    dropout_mask: Literal["shared", "token"] = Field(
+        "shared", description="a mask for all tokens of a pass (fast), or one for each token"
+    )
     epochs: float = Field(2.0, gt=0, description="passes over the train split, may be fractional")
     learning_rate: float = Field(4e-4, gt=0)
     warmup: float = Field(0.05, ge=0, le=1, description="share of steps with a rising rate")
@@ -33,5 +36,5 @@ class TrainSettings(BaseModel):
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")
     recompute_above: int = Field(
-        256, ge=0, description="tokens of a pack above which activations are computed twice"
+        512, ge=0, description="tokens of a pack above which activations are computed twice"
     )

@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from curate.files import writable_folder, write_json
 from curate.record import Row, digest, read_fold
 from train import checkpoint, steps
 from train.checkpoint import Progress
-from train.collate import Example, make_example, pack_examples
-from train.memory import peak_memory, release_memory
+from train.collate import Example, pack_examples, tokenise, too_long
+from train.memory import peak_memory, release_memory, round_frozen_weights
 from train.methods import lora
 from train.settings import TrainSettings
 
@@ -43,18 +43,16 @@ class Material:
 def read_material(
     data: Path, loaded: LoadedModel, settings: TrainSettings, packing: bool
 ) -> Material:
-    """Tokenise and pack; a row that does not fit is an error: cutting it would mislabel it."""
+    """Tokenise and pack; a row that does not fit is an error."""
     contract = Contract(abstention_phrase=settings.abstention_phrase)
     packs: dict[str, list[list[Example]]] = {}
     rows: list[Row] = []
     for fold in ("train", "validation"):
         fold_rows = read_fold(data, fold)
         rows += fold_rows
-        examples = [
-            make_example(row, loaded.tokenizer, contract, loaded.end_token_id)
-            for row in tqdm(fold_rows, desc=f"tokenise {fold}", unit="row", leave=False)
-        ]
-        refuse_long(examples, settings.max_tokens)
+        examples = tokenise(fold_rows, loaded.tokenizer, contract, loaded.end_token_id, fold)
+        if errors := too_long(examples, settings.max_tokens):
+            raise UserError("\n".join(errors))
         max_rows = settings.max_rows if packing else 1
         packs[fold] = pack_examples(examples, max_rows, settings.max_tokens)
     if not packs["train"]:
@@ -66,18 +64,6 @@ def read_material(
         sum(map(len, packs["train"])),
         digest(texts, settings.model_dump_json()),
     )
-
-
-def refuse_long(examples: Sequence[Example], max_tokens: int) -> None:
-    """Raise where a row has more than ``max_tokens`` tokens, naming the first such rows."""
-    long = [example for example in examples if len(example) > max_tokens]
-    if long:
-        names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in long[:5])
-        raise UserError(
-            f"{len(long)} rows are longer than max_tokens = {max_tokens}: {names}"
-            f"{', …' if len(long) > 5 else ''}. Cutting them could cut their answers; "
-            "raise --max-tokens, or lower clean.max_context_chars in the recipe"
-        )
 
 
 def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> Progress:
@@ -129,7 +115,7 @@ def _train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, model, head)
     progress = progress or Progress()
-    autocast = _autocast(settings)
+    autocast = _autocast(model, settings)
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
     evaluate_at.add(total)
 
@@ -202,11 +188,12 @@ def _rate(total: int, warmup: float) -> Callable[[int], float]:
     return factor
 
 
-def _autocast(settings: TrainSettings) -> Any:
+def _autocast(model: Any, settings: TrainSettings) -> Any:
     """bfloat16 autocast where the processor computes in it; a context-manager factory."""
     on = settings.bfloat16 == "on" or (settings.bfloat16 == "auto" and has_bfloat16())
     if not on:
         return contextlib.nullcontext
+    round_frozen_weights(model, torch.bfloat16)
     return functools.partial(torch.autocast, device().type, dtype=torch.bfloat16)
 
 

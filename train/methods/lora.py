@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from abstain.dropout import share_masks
+from abstain.model import quiet_peft
 from train.settings import TrainSettings
 
 
@@ -18,4 +20,8 @@ def wrap(model: Any, settings: TrainSettings) -> Any:
     )
     # peft takes the base model's name from the model itself; it is what a RUN loads again.
     model.name_or_path = settings.model
-    return get_peft_model(model, config)
+    with quiet_peft():
+        model = get_peft_model(model, config)
+    if settings.dropout_mask == "shared":
+        share_masks(model)
+    return model

@@ -1,0 +1,51 @@
+"""`abstain ask`: questions about one context, answered or declined, each with its reason why."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from abstain.answerer import Answerer
+from abstain.predict import answer_all, confidences
+from abstain.router import Decision, Policy, decide, log_decision
+from abstain.signals import SIGNALS, available
+from curate.record import Row
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a question is answered with, what the model had said, and what decided."""
+
+    question: str
+    answer: str  # the abstention phrase where the router declines
+    model_answer: str
+    decision: Decision
+    signals: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        said = {"question": self.question, "answer": self.answer, "model_answer": self.model_answer}
+        return {**said, **asdict(self.decision), "signals": self.signals}
+
+
+def ask(
+    answerer: Answerer, context: str, questions: Sequence[str], log: Path | None
+) -> list[Response]:
+    """Answer or decline each question, computing the context once; log every decision."""
+    rows = [Row(question=question, context=context) for question in questions]
+    answers = answer_all(answerer, rows)
+    has_head = answerer.head is not None
+    confidence, p_sufficient = confidences(answers, answerer.calibration, has_head)
+    policy = answerer.calibration.policy if answerer.calibration is not None else Policy(None)
+    responses = []
+    for row, answer, sure, sufficient in zip(
+        rows, answers, confidence.tolist(), p_sufficient.tolist(), strict=True
+    ):
+        decision = decide(answer.abstained, sure, policy)
+        signals = {name: SIGNALS[name](answer) for name in available(has_head)}
+        signals["p_sufficient"] = sufficient
+        if log is not None:
+            log_decision(log, row.question, context, answer.text, decision, signals)
+        said = answer.text if decision.action == "answer" else answerer.contract.abstention_phrase
+        responses.append(Response(row.question, said, answer.text, decision, signals))
+    return responses
