@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import resource
 import sys
 from typing import Any
@@ -31,6 +32,15 @@ def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
         if not parameter.requires_grad:
             rounded = dtype if parameter in linear else parameter.dtype
             parameter.data = parameter.data.to(rounded, copy=True)
+
+
+def limit_kernel_cache() -> None:
+    """Have oneDNN keep few compiled kernels; before the first multiplication, or it has no effect.
+
+    It keeps 1,024 by default, each with its scratch memory. A pack needs a few dozen, and new ones
+    for each length: several hundred megabytes after some hundred steps, for no speed.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def release_memory() -> None:

@@ -18,9 +18,9 @@ from train.collate import Example, Pack, make_pack
 
 Batch = list[list[Example]]  # the packs of one optimiser step
 
-# oneDNN keeps compiled kernels and scratch memory for every shape of matrix that it has met, about
-# 20 MB for each sequence length of a 135M model: over a run, that grew to several gigabytes.
-# Counts rounded up to a multiple are few.
+# oneDNN compiles kernels for every shape of matrix that it meets, and keeps them with their scratch
+# memory, about 20 MB for each sequence length of a 135M model. Counts rounded up to a multiple are
+# few.
 LENGTH_MULTIPLE = 64
 LOGITS_MULTIPLE = 32
 # What `transformers` gives a block that can recompute.

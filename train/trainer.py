@@ -25,7 +25,7 @@ from curate.record import Row, digest, read_fold
 from train import checkpoint, steps
 from train.checkpoint import Progress
 from train.collate import Example, pack_examples, tokenise, too_long
-from train.memory import peak_memory, release_memory, round_frozen_weights
+from train.memory import limit_kernel_cache, peak_memory, release_memory, round_frozen_weights
 from train.methods import lora
 from train.settings import TrainSettings
 
@@ -76,6 +76,7 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
         for name in (checkpoint.LAST, checkpoint.BEST):
             (out / checkpoint.FOLDER / name).unlink(missing_ok=True)
     writable_folder(out)
+    limit_kernel_cache()
     torch.manual_seed(settings.seed)
     loaded = load_model(settings.model)
     packing = supports_packing(loaded.model)
