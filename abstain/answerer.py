@@ -14,7 +14,7 @@ from torch import Tensor
 from abstain.answer import Answer
 from abstain.calibration import Calibration
 from abstain.head import SufficiencyHead, load_head
-from abstain.model import LoadedModel, load_model
+from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import (
     Tree,
     branch_out,
@@ -49,17 +49,17 @@ class Answerer:
         self.packing = supports_packing(loaded.model)
         phrase = loaded.tokenizer.encode(contract.abstention_phrase, add_special_tokens=False)
         self._phrase = (*phrase, loaded.end_token_id)
-        config = loaded.model.config.get_text_config()
-        self._window: int | None = getattr(config, "max_position_embeddings", None)
+        self._window = window(loaded.model.config)
 
-    def prompt_tokens(self, row: Row) -> list[int]:
-        """The prompt of one row as tokens, refused where it exceeds the model's window."""
+    def prompt_tokens(self, row: Row, room: int) -> list[int]:
+        """The prompt of one row as tokens, refused where the window has no ``room`` behind it."""
         text = self.contract.prompt(self.loaded.tokenizer, row.context, row.question, row.history)
         tokens: list[int] = self.loaded.tokenizer.encode(text, add_special_tokens=False)
-        if self._window is not None and len(tokens) + len(self._phrase) > self._window:
+        if self._window is not None and len(tokens) + room > self._window:
             raise UserError(
-                f"row {row.id or '(unnamed)'}: {len(tokens):,} tokens, and the model reads at "
-                f"most {self._window:,}; give a shorter context, e.g. the passage retrieved"
+                f"row {row.id or '(unnamed)'}: {len(tokens):,} tokens and {room} for the answer, "
+                f"and the model reads at most {self._window:,}; give a shorter context, e.g. the "
+                "passage retrieved"
             )
         return tokens
 
@@ -67,7 +67,8 @@ class Answerer:
         self, rows: Sequence[Row], max_new_tokens: int = 64
     ) -> Iterator[list[tuple[int, Answer]]]:
         """Answers with their rows' numbers, a pack at a time, packs in the order of the rows."""
-        prompts = [self.prompt_tokens(row) for row in rows]
+        longest = max(len(self._phrase), max_new_tokens)
+        prompts = [self.prompt_tokens(row, longest) for row in rows]
         contexts = [row.context for row in rows]
         answer_room = len(self._phrase) + max_new_tokens
         lengths = [own + answer_room for own in own_lengths(contexts, [len(p) for p in prompts])]

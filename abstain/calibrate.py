@@ -14,6 +14,7 @@ from abstain import platt
 from abstain.answer import Answer
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
+from abstain.groups import context_groups
 from abstain.metrics import Judged
 from abstain.predict import answer_all, judge
 from abstain.router import Policy
@@ -54,8 +55,11 @@ def calibrate(
             f"{data}: {len(validation)} validation rows, and at least {MINIMUM_ROWS} are needed "
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
-    request = _request(target, calibration)
-    earlier = _earlier(run, answerer.calibration, request, again)
+    certified_on = _digest(calibration)
+    request = digest(
+        repr(target.risk), repr(target.delta), str(target.seed), certified_on, _digest(validation)
+    )
+    earlier = _earlier(run, answerer.calibration, certified_on, request, again)
 
     names = available(answerer.head is not None)
     answers = answer_all(answerer, validation, "validation")
@@ -69,9 +73,8 @@ def calibrate(
     cost = by_cost(confidence, raw.answered, raw.right, target.cost_wrong, target.cost_abstain)
 
     natural = _is_representative(validation) and _is_representative(calibration)
-    units = one_row_a_context(
-        [row for row in calibration if not natural or row.method == "human"], target.seed
-    )
+    representative = [row for row in calibration if not natural or row.method == "human"]
+    units = one_row_a_context(representative, target.seed)
     chosen = np.array([not natural or row.method == "human" for row in validation])
     thresholds = candidates(
         confidence[chosen], raw.answered[chosen], len(units), target.risk, target.delta
@@ -83,7 +86,9 @@ def calibrate(
     outcome = certify(
         thresholds, unit_confidence, judged.answered, judged.right, target.risk, target.delta
     )
-    result = _result(sufficient, correct, outcome, cost, target, units, natural, request)
+    result = _result(sufficient, correct, outcome, cost, target, units, natural)
+    result.details["request"] = request
+    result.details["certified_on"] = certified_on
     result.details["certifications"] = earlier + 1
     result.details["validation_rows"] = len(validation)
     RunFile(answerer.contract, result).write(run)
@@ -103,7 +108,6 @@ def _result(
     target: Target,
     units: Sequence[Row],
     natural: bool,
-    request: str,
 ) -> Calibration:
     mixture = {
         "rows": "natural" if natural else "natural and derived",
@@ -125,7 +129,6 @@ def _result(
         }
     infeasible = outcome.to_json() if isinstance(outcome, Infeasible) else None
     details = {
-        "request": request,
         "target_risk": target.risk,
         "delta": target.delta,
         "infeasible": infeasible,
@@ -145,8 +148,8 @@ def one_row_a_context(rows: Sequence[Row], seed: int) -> list[Row]:
     Rows without a context share none, and each stands for itself.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.context_id or row.id].append(row)
+    for row, group in zip(rows, context_groups(rows), strict=True):
+        groups[group].append(row)
     return [
         random.Random(f"{seed}/{name}").choice(sorted(members, key=lambda row: row.id))
         for name, members in sorted(groups.items())
@@ -176,23 +179,23 @@ def _refuse_not_finite(values: Array, names: Sequence[str]) -> None:
             raise UserError(f"signal '{name}' is not finite on {bad} validation rows; train again")
 
 
-def _request(target: Target, rows: Sequence[Row]) -> str:
-    """What is being certified, on what: two equal requests are one certification."""
-    return digest(
-        repr(target.risk),
-        repr(target.delta),
-        str(target.seed),
-        *(r.id + r.content_hash for r in rows),
-    )
+def _digest(rows: Sequence[Row]) -> str:
+    return digest(*(row.id + row.content_hash for row in rows))
 
 
-def _earlier(run: Path, stored: Calibration | None, request: str, again: bool) -> int:
-    """How many certifications this run has had, refusing a new kind unless ``again``."""
-    if stored is None:
+def _earlier(
+    run: Path, stored: Calibration | None, certified_on: str, request: str, again: bool
+) -> int:
+    """How many other certifications these calibration rows have served for this run.
+
+    Fresh rows have served for none. The same request on the same rows, validation's among them, is
+    one certification however often it is made; another one is refused unless ``again``.
+    """
+    details = stored.details if stored is not None else {}
+    if details.get("certified_on") != certified_on:
         return 0
-    details = stored.details
-    count = int(details.get("certifications", 1))
-    if details.get("request") == request:
+    count = int(details["certifications"])
+    if details["request"] == request:
         return count - 1
     if not again:
         raise UserError(

@@ -5,7 +5,6 @@ from typing import Any
 
 from abstain.platt import Calibrator
 from abstain.router import Policy
-from curate.errors import UserError
 
 RIGHT_F1 = 0.5
 
@@ -33,15 +32,12 @@ class Calibration:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":
-        """What `to_json` stored."""
+        """What `to_json` stored; raises KeyError or TypeError where it is not that."""
         known = ("sufficient", "correct", "threshold", "guarantee", "right_f1")
-        try:
-            return cls(
-                Calibrator.from_json(value["sufficient"]),
-                Calibrator.from_json(value["correct"]),
-                Policy(value["threshold"], value["guarantee"]),
-                value["right_f1"],
-                {key: entry for key, entry in value.items() if key not in known},
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(f"abstain.json: its calibration is damaged ({error!r})") from error
+        return cls(
+            Calibrator.from_json(value["sufficient"]),
+            Calibrator.from_json(value["correct"]),
+            Policy(value["threshold"], value["guarantee"]),
+            value["right_f1"],
+            {key: entry for key, entry in value.items() if key not in known},
+        )

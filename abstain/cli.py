@@ -132,9 +132,10 @@ def ask(
     """
     from abstain import ask as asking
     from abstain.answerer import load_answerer
-    from curate.files import read_text
+    from curate.files import decode, read_text
 
-    text = sys.stdin.read() if context == "-" else read_text(Path(context))
+    piped = context == "-"
+    text = decode(sys.stdin.buffer.read(), "standard input") if piped else read_text(Path(context))
     answerer = load_answerer(run)
     if log is None and answerer.loaded.run is not None:
         log = answerer.loaded.run / "decisions.jsonl"

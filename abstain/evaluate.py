@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from abstain import report
 from abstain.answerer import Answerer
+from abstain.groups import context_groups
 from abstain.metrics import auroc, compute, with_intervals
 from abstain.predict import Predictions, predict
 from abstain.signals import SIGNALS, available
@@ -63,7 +64,7 @@ def resampling_groups(rows: Sequence[Row]) -> tuple[list[str], str]:
     documents = [row.document_id for row in rows]
     if len(set(documents)) >= FEW_DOCUMENTS:
         return documents, "document"
-    return [row.context_id or row.id for row in rows], "context"
+    return context_groups(rows), "context"
 
 
 def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str, Any]]:

@@ -60,12 +60,19 @@ def load_model(name: str) -> LoadedModel:
     return _load_base(name)
 
 
-def load_tokenizer(name: str) -> tuple[Any, int]:
-    """The tokenizer of a model and its end token, without the model's weights."""
-    from transformers import AutoTokenizer
+def load_tokenizer(name: str) -> tuple[Any, int, int | None]:
+    """The tokenizer of a model, its end token and its window, without the model's weights."""
+    from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
-    return tokenizer, LoadedModel(None, tokenizer, name).end_token_id
+    end_token_id = LoadedModel(None, tokenizer, name).end_token_id
+    return tokenizer, end_token_id, window(_from_pretrained(AutoConfig, name))
+
+
+def window(config: Any) -> int | None:
+    """How many tokens a model reads at most; None where its configuration sets no bound."""
+    bound: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return bound
 
 
 def _load_base(name: str) -> LoadedModel:

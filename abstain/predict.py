@@ -59,7 +59,7 @@ def judge(
     accepted = [row.answers if row.sufficient else [] for row in rows]
     scores = np.array([f1(text, gold) for text, gold in zip(texts, accepted, strict=True)])
     exact = np.array([exact_match(text, gold) for text, gold in zip(texts, accepted, strict=True)])
-    sufficient = np.array([bool(row.sufficient) for row in rows])
+    sufficient = np.array([bool(row.sufficient) for row in rows], dtype=bool)
     answered = ~np.asarray(declined, dtype=bool)
     right = answered & sufficient & (scores >= right_f1)
     return Judged(exact, scores, sufficient, answered, right, confidence, p_sufficient)

@@ -39,7 +39,10 @@ def read_run_file(run: Path | None) -> RunFile:
         calibration = Calibration.from_json(stored) if stored is not None else None
         return RunFile(Contract.from_json(value["contract"]), calibration)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{run / FILE}: damaged ({error!r}); train and calibrate again") from error
+        raise UserError(
+            f"{run / FILE}: damaged ({error!r}); write null behind its 'calibration' and calibrate "
+            "again, or, if its 'contract' is damaged too, train again"
+        ) from error
 
 
 def write_card(run: Path, base: str, training: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ class Infeasible:
 
     def text(self) -> str:
         """The finding in one sentence."""
+        if not self.accepted:
+            return f"infeasible: of {self.rows} rows, none is answered at the first candidate"
         found = (
             f"infeasible: with {self.rows} rows, {self.accepted} of them answered at the first "
             f"candidate and {self.errors} of those wrong"

@@ -19,6 +19,7 @@ from pathlib import Path
 from curate.console import table
 from curate.files import write_json
 from curate.record import Row, read_fold
+from train.memory import peak_resident
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -32,6 +33,7 @@ def run(*arguments: object) -> float:
     started = time.perf_counter()
     done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False)
     if done.returncode:
+        print("\nmake demo stopped; it goes on where it was, or, with its out folder removed, anew")
         sys.exit(done.returncode)
     return time.perf_counter() - started
 
@@ -76,7 +78,7 @@ def main() -> None:
         ask(trained, passage, questions, out / f"passage-{number}.txt")
         for number, (passage, questions) in enumerate(unseen(data), 1)
     )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    peak = peak_resident(resource.RUSAGE_CHILDREN)
     print("\n" + table(("stage", "seconds"), [(k, f"{v:.0f}") for k, v in seconds.items()]))
     print(f"in all {sum(seconds.values()) / 60:.1f} minutes, at most {peak:.2f} GiB of memory")
     print(f"\nlook at {data / 'report.html'} and {evaluation / 'report.html'}")

@@ -23,6 +23,10 @@ class ChatTokenizer(Protocol):
         ...
 
 
+def _bare(text: str) -> str:
+    return text.strip().strip(".!\"'").casefold()
+
+
 @dataclass(frozen=True)
 class Contract:
     """What the model is told, and what it says when the context does not hold the answer."""
@@ -67,7 +71,7 @@ class Contract:
 
     def is_abstention(self, text: str) -> bool:
         """Whether an answer is the abstention phrase, give or take case, stops and spaces."""
-        return text.strip().strip(".!\"'").casefold() == self.abstention_phrase.casefold()
+        return _bare(text) == _bare(self.abstention_phrase)
 
     def to_json(self) -> dict[str, str]:
         """The contract as it is stored with a run."""

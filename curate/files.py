@@ -61,6 +61,11 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise os_error("read", path, error) from error
+    return decode(raw, str(path))
+
+
+def decode(raw: bytes, where: str) -> str:
+    """Bytes as UTF-8 text without a byte-order mark; a byte that is not UTF-8 is named."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,7 +73,7 @@ def read_text(path: Path) -> str:
         offset = error.start + len(raw) - len(error.object)
         line = raw.count(b"\n", 0, offset) + 1
         raise UserError(
-            f"{path}: not valid UTF-8: byte 0x{raw[offset]:02x} at offset {offset:,} "
+            f"{where}: not valid UTF-8: byte 0x{raw[offset]:02x} at offset {offset:,} "
             f"(line {line:,}); convert the file to UTF-8, e.g. with iconv, and try again"
         ) from error
 

@@ -36,7 +36,7 @@ from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 2
+FORMAT = 3
 _BATCH = 1000
 
 
@@ -95,12 +95,15 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
 
     rows, gone = dedup.dedup(cleaned.rows)
     close(dedup.STEP, len(cleaned.rows), len(rows), gone)
+    passage_counts = {"read": len(content.passages), "cleaned": len(cleaned.passages)}
     passages = dedup.dedup_passages(cleaned.passages)
+    passage_counts["deduplicated"] = len(passages)
 
     shares = recipe.folds.as_dict()
     ledger = folds.assign(rows, passages, shares, recipe.seed, ledger)
     placed, passages, gone = folds.apply(rows, passages, ledger)
     close(folds.STEP, len(rows), len(placed), gone)
+    passage_counts["kept"] = len(passages)
 
     def make() -> Content:
         made = derive.derive(placed, passages, recipe.insufficient, recipe.seed)
@@ -128,6 +131,7 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
         "recipe": _portable(recipe),
         "steps": [asdict(step) for step in steps],
         "splits": split.counts(splits),
+        "passages": passage_counts,
     }
     dataset.publish(out, workspace.folder, recipe, manifest, splits, passages, dropped, ledger)
     return manifest

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import run_command
+from helpers import BIN, ENVIRONMENT, run_command
 
 from abstain.calibrate import one_row_a_context
+from abstain.groups import context_groups
 from curate.record import Row, from_table, read_fold, to_table, write_table
 
 CONTEXT = "The gate of Arden is painted red. It was built in 1432 by the masons of Corby."
@@ -78,6 +80,43 @@ def test_certifying_again_for_another_target_is_refused_and_recorded(
     assert json.loads(done.stdout)["certifications"] == 2
 
 
+def test_fresh_rows_may_certify_and_another_validation_is_another_try(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    data = shutil.copytree(data_set, tmp_path / "data")
+    validation, calibration = read_fold(data, "validation"), read_fold(data, "calibration")
+    again = ("abstain", "calibrate", run, "--data", data, "--target-risk", 0.5, "--json")
+    write_table(to_table(validation[1:]), data / "validation.parquet")
+    done = run_command(*again)
+    assert done.returncode == 1 and "void the promise" in done.stderr
+    write_table(to_table(calibration[1:]), data / "calibration.parquet")
+    done = run_command(*again)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["certifications"] == 1
+
+
+def test_without_calibration_rows_there_is_a_threshold_without_guarantee(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    data = shutil.copytree(data_set, tmp_path / "data")
+    write_table(to_table([]), data / "calibration.parquet")
+    done = run_command("abstain", "calibrate", run, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert "no guarantee" in done.stdout and "of 0 rows, none is answered" in done.stdout
+
+
+def test_a_damaged_calibration_is_named_with_a_way_out(tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    stored = json.loads((run / "abstain.json").read_text())
+    del stored["calibration"]["correct"]
+    (run / "abstain.json").write_text(json.dumps(stored))
+    done = run_command("abstain", "ask", run, "Why?", "--context", "-", input=CONTEXT)
+    assert done.returncode == 1
+    assert "abstain.json: damaged (KeyError('correct'))" in done.stderr
+
+
 def test_the_same_certification_twice_is_one(
     tiny_run: Path, data_set: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +169,23 @@ def test_an_untrained_model_is_evaluated_with_the_same_prompt(
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert "routed" not in found and found["raw"]["auroc_sufficient"]["value"] is not None
     assert "Not calibrated" in (tmp_path / "report.html").read_text()
+
+
+def test_rows_that_go_back_to_one_context_are_one_group() -> None:
+    rows = [
+        Row("a", "x y", id="1", context_id="c1"),
+        Row("b", "x y", id="2", context_id="c1"),
+        Row("a", "x", id="3", context_id="c2", parent_id="1"),  # without a word of it
+        Row("a", "", id="4", parent_id="3"),
+        Row("c", "z", id="5", context_id="c3"),
+        Row("c", "", id="6", parent_id="gone"),
+        Row("d", "not yet clustered", id="7"),
+        Row("e", "Not yet, clustered", id="8"),
+    ]
+    groups = context_groups(rows)
+    assert groups[0] == groups[1] == groups[2] == groups[3] == "c1"
+    assert groups[4:6] == ["c3", "6"]
+    assert groups[6] == groups[7]
 
 
 def test_one_row_a_context_draws_by_seed_and_keeps_rows_without_context() -> None:
@@ -203,6 +259,16 @@ def test_a_context_that_is_not_utf8_is_named_with_its_offset(
     done = run_command("abstain", "ask", tiny_run, "Why?", "--context", tmp_path / "context.txt")
     assert done.returncode == 1
     assert "byte 0xff at offset 12" in done.stderr
+    done = subprocess.run(
+        [BIN / "abstain", "ask", tiny_run, "Why?", "--context", "-"],
+        input=b"The gate is \xff red.",
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"standard input: not valid UTF-8: byte 0xff at offset 12" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["curate", "train", "abstain"])

@@ -39,7 +39,7 @@ def check(loaded: Any, answerer: Answerer, max_new_tokens: int) -> None:
     found = dict(pair for pack in answerer.answer(ROWS, max_new_tokens) for pair in pack)
     assert sorted(found) == list(range(len(ROWS)))
     for number, row in enumerate(ROWS):
-        prompt = answerer.prompt_tokens(row)
+        prompt = answerer.prompt_tokens(row, 0)
         generated = loaded.model.generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -97,7 +97,15 @@ def test_a_model_that_must_go_row_by_row_answers_all_the_same(
 def test_a_context_beyond_the_window_is_refused_by_name(tiny_model: Path) -> None:
     answerer = load_answerer(str(tiny_model))
     row = Row(question="How long?", context="very long " * 2000, id="row-7")
-    with pytest.raises(
-        UserError, match=r"row-7: 4,\d{3} tokens, and the model reads at most 1,024"
-    ):
+    with pytest.raises(UserError, match=r"row-7: 4,\d{3} tokens and 64 for .* reads at most 1,024"):
         list(answerer.answer([row]))
+
+
+def test_the_window_must_have_room_for_the_answer_too(tiny_model: Path) -> None:
+    answerer = load_answerer(str(tiny_model))
+    row = Row(question="How long?", context="very long " * 480, id="row-8")
+    length = len(answerer.prompt_tokens(row, 0))
+    assert 1024 - 64 < length < 1024
+    with pytest.raises(UserError, match="row-8"):
+        list(answerer.answer([row]))
+    assert list(answerer.answer([row], max_new_tokens=1024 - length))

@@ -51,6 +51,11 @@ def test_the_phrase_is_recognised_give_or_take_dress(text: str) -> None:
     assert Contract().is_abstention(text)
 
 
+@pytest.mark.parametrize("phrase", ["I don't know.", "Not stated!", " unanswerable"])
+def test_a_phrase_of_any_dress_is_recognised_in_its_own(phrase: str) -> None:
+    assert Contract(abstention_phrase=phrase).is_abstention(phrase)
+
+
 @pytest.mark.parametrize("text", ["It is unanswerable why", "answerable", ""])
 def test_other_texts_are_no_abstention(text: str) -> None:
     assert not Contract().is_abstention(text)

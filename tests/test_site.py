@@ -55,13 +55,33 @@ def test_page_is_cut_at_its_headings_and_passages_know_their_path(tmp_path: Path
     }
 
 
-def test_furniture_is_no_content() -> None:
+def test_furniture_is_no_content(tmp_path: Path) -> None:
     body = (
         "<nav><p>Menu</p></nav><header><p>Logo</p></header><h1>T</h1><p>Text.</p>"
         "<aside><p>Ad</p></aside><script>var x;</script><style>p {}</style><!-- note -->"
         "<form><p>Search</p></form><footer><p>Imprint</p></footer>"
     )
-    assert texts(body) == [("T", "Text.")]
+    body += "<aside><details><summary>More?</summary>Ads.</details></aside>"
+    rows, passages = page(tmp_path, body)
+    assert rows == []
+    assert [(p.heading, p.context) for p in passages] == [("T", "Text.")]
+
+
+def test_a_page_with_one_pair_keeps_all_else_that_it_says(tmp_path: Path) -> None:
+    body = (
+        "<main><h1>Fees</h1><p>Riding is cheap.</p><h2>Late</h2>Returns cost <b>£5</b>.<br>Always."
+        "<details><summary>Help?</summary><p>Call us.</p></details>"
+        "<details><summary>Empty</summary></details><h2>Lost</h2>"
+        "<section>Keys cost £9.</section>Badges too.</main>"
+    )
+    (row,), passages = page(tmp_path, body)
+    assert (row.question, row.answers) == ("Help?", ["Call us."])
+    assert [(p.heading, p.context) for p in passages] == [
+        ("Fees", "Help?\nCall us."),
+        ("Fees", "Riding is cheap."),
+        ("Fees › Late", "Returns cost £5. Always.\nEmpty"),
+        ("Fees › Lost", "Keys cost £9.\nBadges too."),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,19 @@ def test_half_an_emoji_does_not_stop_the_import(tmp_path: Path) -> None:
     assert to_table([row])["question"].to_pylist() == ["Who \ufffd?"]
 
 
-def test_rows_without_ids_get_their_number_and_their_own_document(tmp_path: Path) -> None:
-    rows = jsonl(tmp_path, {"question": "A?"}, {"question": "B?"})
-    assert [(row.source_id, row.document_id) for row in rows] == [("0", "t/0"), ("1", "t/1")]
-    assert len({row.id for row in rows}) == 2
+def test_rows_without_ids_keep_theirs_and_their_document_when_others_are_put_before(
+    tmp_path: Path,
+) -> None:
+    values = [{"question": "A?", "context": CONTEXT}, {"question": "B?", "context": CONTEXT}]
+    values += [{"question": "C?"}, {"question": "D?"}]
+    rows = jsonl(tmp_path, *values)
+    assert len({row.id for row in rows}) == 4
+    assert rows[0].document_id == rows[1].document_id  # one context, one document
+    assert len({row.document_id for row in rows}) == 3
+    later = jsonl(tmp_path, {"question": "New?"}, *values)
+    assert [(row.id, row.document_id) for row in later[1:]] == [
+        (row.id, row.document_id) for row in rows
+    ]
 
 
 def test_csv_cells_may_hold_line_breaks_quotes_and_lists(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_nothing_answered_is_infeasible_and_no_crash() -> None:
     outcome = certify([], np.ones(50), none, none, 0.1, 0.05)
     assert isinstance(outcome, Infeasible)
     assert outcome.accepted == 0
+    assert outcome.text() == "infeasible: of 50 rows, none is answered at the first candidate"
 
 
 def test_the_first_candidate_accepts_about_twice_what_an_errorless_sample_needs() -> None:

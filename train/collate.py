@@ -46,11 +46,17 @@ def tokenise(
     return [make_example(row, tokenizer, contract, end_token_id) for row in bar]
 
 
-def too_long(examples: Sequence[Example], max_tokens: int) -> list[str]:
+def too_long(
+    fold: str, examples: Sequence[Example], max_tokens: int, window: int | None
+) -> list[str]:
     """What is wrong with rows of more than ``max_tokens`` tokens, the first of them by name.
 
-    They are never cut: that would leave an answer without its end, or without its context.
+    They are never cut: that would leave an answer without its end, or without its context. Nor may
+    they be longer than the model's window.
     """
+    name = f"max_tokens = {max_tokens}"
+    if window is not None and window < max_tokens:
+        max_tokens, name = window, f"the model's window of {window} tokens"
     emptied = [e for e in examples if len(e.prompt) >= max_tokens]
     cut = [e for e in examples if len(e.prompt) < max_tokens < len(e)]
     errors = []
@@ -58,7 +64,7 @@ def too_long(examples: Sequence[Example], max_tokens: int) -> list[str]:
         if found:
             names = ", ".join(f"{e.row_id} ({len(e):,} tokens)" for e in found[:5])
             errors.append(
-                f"{len(found)} rows {what} to truncation at max_tokens = {max_tokens}: {names}"
+                f"{len(found)} rows of {fold} {what} to truncation at {name}: {names}"
                 f"{', …' if len(found) > 5 else ''}; raise --max-tokens, or lower "
                 "clean.max_context_chars in the recipe"
             )

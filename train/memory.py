@@ -14,8 +14,13 @@ def peak_memory() -> float:
     """Largest resident size so far in GiB; of the accelerator's memory, where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
+    return peak_resident(resource.RUSAGE_SELF)
+
+
+def peak_resident(who: int) -> float:
+    """Largest resident size in GiB of this process, or of the largest of its children."""
     unit = 1 if sys.platform == "darwin" else 1024  # the kernels disagree: bytes or KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return resource.getrusage(who).ru_maxrss * unit / 2**30
 
 
 def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:

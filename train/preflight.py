@@ -59,11 +59,14 @@ class Preflight:
 
 
 def preflight(data: Path, settings: TrainSettings) -> Preflight:
-    """Tokenise the train split as `train run` would, and look at the result."""
+    """Tokenise as `train run` would, and look at the result: counts are of the train split.
+
+    Rows that are too long are looked for in validation too, since a run would stop at them.
+    """
     rows = read_fold(data, "train")
     if not rows:
         raise UserError(f"{data}: its train split has no rows")
-    tokenizer, end_token_id = load_tokenizer(settings.model)
+    tokenizer, end_token_id, window = load_tokenizer(settings.model)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
     examples = tokenise(rows, tokenizer, contract, end_token_id, "train")
     validation = tokenise(
@@ -83,12 +86,17 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         supervised_tokens_a_row=supervised / len(rows),
         end_token=str(tokenizer.convert_ids_to_tokens(end_token_id)),
         end_token_supervised=all(example.answer[-1] == end_token_id for example in examples),
-        emptied_by_truncation=sum(len(e.prompt) >= settings.max_tokens for e in examples),
-        longest=max(map(len, examples)),
+        emptied_by_truncation=sum(
+            len(e.prompt) >= settings.max_tokens for e in [*examples, *validation]
+        ),
+        longest=max(map(len, [*examples, *validation])),
         packs=len(packs),
         packed_tokens=packed,
         saving=tokens / packed,
-        errors=too_long([*examples, *validation], settings.max_tokens),
+        errors=[
+            *too_long("train", examples, settings.max_tokens, window),
+            *too_long("validation", validation, settings.max_tokens, window),
+        ],
         prompt=contract.prompt(tokenizer, rows[0].context, rows[0].question, rows[0].history),
         target=contract.target(rows[0].answers, bool(rows[0].sufficient)),
     )

@@ -1,8 +1,9 @@
 """The settings of a training run: typed, with defaults that were measured (see README)."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class TrainSettings(BaseModel):
@@ -11,6 +12,13 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field("smollm2-135m", description="hub id, local folder, or smollm2-135m")
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, name: str) -> str:
+        """A run knows its base by this name, and is asked from other folders."""
+        return str(Path(name).resolve()) if Path(name, "config.json").exists() else name
+
     method: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
@@ -31,7 +39,9 @@ class TrainSettings(BaseModel):
     max_tokens: int = Field(1024, ge=16, description="tokens a row may have, prompt and answer")
     seed: int = 13
     bfloat16: Literal["auto", "on", "off"] = "auto"
-    abstention_phrase: str = "unanswerable"
+    abstention_phrase: str = Field(
+        "unanswerable", min_length=1, description="what the model says when the context does not"
+    )
     evaluations: int = Field(4, ge=1, description="times that the validation loss is measured")
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from abstain.head import SufficiencyHead, middle_layers
-from abstain.model import LoadedModel, device, load_model
+from abstain.model import LoadedModel, device, load_model, window
 from abstain.prefix import supports_packing
 from abstain.run import RunFile, write_card
 from curate.contract import Contract
@@ -51,7 +51,7 @@ def read_material(
         fold_rows = read_fold(data, fold)
         rows += fold_rows
         examples = tokenise(fold_rows, loaded.tokenizer, contract, loaded.end_token_id, fold)
-        if errors := too_long(examples, settings.max_tokens):
+        if errors := too_long(fold, examples, settings.max_tokens, window(loaded.model.config)):
             raise UserError("\n".join(errors))
         max_rows = settings.max_rows if packing else 1
         packs[fold] = pack_examples(examples, max_rows, settings.max_tokens)

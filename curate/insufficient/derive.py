@@ -25,10 +25,6 @@ class Derived:
     rows: list[Row] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
 
-    def created(self) -> int:
-        """All candidates, kept or not."""
-        return len(self.rows) + len(self.dropped)
-
 
 def derive(
     rows: list[Row], passages: list[Passage], settings: InsufficientSettings, seed: int

@@ -17,14 +17,14 @@ def rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name, _, split = path.removeprefix("hub:").partition("@")
     try:
         loaded = datasets.load_dataset(name, streaming=True)
+        if split and split not in loaded:
+            raise UserError(f"{path}: no split '{split}'; there are {', '.join(loaded)}")
+        for name_of_split in [split] if split else list(loaded):
+            for index, row in enumerate(loaded[name_of_split]):
+                yield f"{name} ({name_of_split}, row {index})", dict(row)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(
             f"cannot load '{name}' from the hub: {first_line}\n"
             "  check the name and the network, or give a downloaded file instead"
         ) from error
-    if split and split not in loaded:
-        raise UserError(f"{path}: no split '{split}'; there are {', '.join(loaded)}")
-    for name_of_split in [split] if split else list(loaded):
-        for index, row in enumerate(loaded[name_of_split]):
-            yield f"{name} ({name_of_split}, row {index})", dict(row)

@@ -12,8 +12,12 @@ from curate.errors import UserError
 from curate.files import parse_json, read_text
 from curate.record import Passage, Row
 
-# "div" is one only for text that stands in it directly.
-_BLOCKS = ("p", "div", "li", "dt", "dd", "td", "th", "pre", "blockquote", "figcaption", "summary")
+# What begins and ends a line of text.
+_BLOCKS = (
+    *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "td", "th", "pre", "hr"),
+    *("blockquote", "figure", "figcaption", "details", "summary", "main", "article", "section"),
+)
+_END = object()  # of a block, in a walk through a page
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _FURNITURE = ("nav", "header", "footer", "aside", "script", "style", "noscript", "template", "form")
 
@@ -23,8 +27,9 @@ def read(
 ) -> tuple[list[Row], list[Passage]]:
     """Read every ``*.html`` below the folder ``path``, in the order of their names.
 
-    A FAQ page gives one row a pair; their context is the text of all its pairs, so that a
-    question has to be looked up among its neighbours. Any other page gives a passage a heading.
+    A page's question-answer pairs give a row each; their context is the text of all its pairs, so
+    that a question has to be looked up among its neighbours. What a page says beside them gives a
+    passage a heading. A page that schema.org declares to be a FAQ says nothing beside them.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -44,10 +49,12 @@ def read(
             "url": url,
             "licence": licence,
         }
-        pairs = faq_pairs(soup, str(file))
+        declared, heading = schema_pairs(soup, str(file)), _heading(soup)
+        for furniture in soup.find_all(_FURNITURE):
+            furniture.decompose()
+        pairs = declared or details_pairs(soup)
         if pairs:
             context, starts = _faq_context(pairs)
-            heading = _heading(soup)
             passages.append(Passage(context=context, heading=heading, **about))
             rows += [
                 Row(
@@ -61,23 +68,37 @@ def read(
                 ).stamped()
                 for index, ((question, answer), start) in enumerate(zip(pairs, starts, strict=True))
             ]
-        else:
+        if not declared:
             passages += [
-                Passage(context=text, heading=heading, **about) for heading, text in sections(soup)
+                Passage(context=text, heading=above, **about) for above, text in sections(soup)
             ]
     return rows, passages
 
 
-def faq_pairs(soup: BeautifulSoup, where: str) -> list[tuple[str, str]]:
-    """Questions with their answers: schema.org `FAQPage` first, `<details>` where there is none."""
-    pairs = [pair for page in _faq_pages(soup, where) for pair in _schema_pairs(page)]
-    if not pairs:
-        for details in soup.find_all("details"):
-            summary = details.find("summary")
-            if summary is not None:
-                question = _flat(summary)
-                summary.extract()
-                pairs.append((question, _flat(details)))
+Pairs = list[tuple[str, str]]
+
+
+def schema_pairs(soup: BeautifulSoup, where: str) -> Pairs:
+    """Questions with their answers, as schema.org's `FAQPage` declares them."""
+    return _whole([pair for page in _faq_pages(soup, where) for pair in _schema_pairs(page)])
+
+
+def details_pairs(soup: BeautifulSoup) -> Pairs:
+    """Questions with their answers from `<details>`, which are taken out of the page."""
+    pairs: Pairs = []
+    for details in soup.find_all("details"):
+        summary = details.find("summary")
+        if summary is not None:
+            question, answer = _flat(summary.extract()), _flat(details)
+            if question and answer:
+                pairs.append((question, answer))
+                details.extract()
+            else:
+                details.insert(0, summary)
+    return _whole(pairs)
+
+
+def _whole(pairs: Pairs) -> Pairs:
     return [(question, answer) for question, answer in dict(pairs).items() if question and answer]
 
 
@@ -125,35 +146,38 @@ def _faq_context(pairs: list[tuple[str, str]]) -> tuple[str, list[int]]:
 def sections(soup: BeautifulSoup) -> list[tuple[str, str]]:
     """The main content as (heading path, text): a new one at each heading."""
     main = soup.find("main") or soup.find("article") or soup.body or soup
-    for furniture in main.find_all(_FURNITURE):
-        furniture.decompose()
     found: list[tuple[str, list[str]]] = []
     path: list[tuple[int, str]] = []
-    for element in main.find_all([*_HEADINGS, *_BLOCKS]):
-        if element.name in _HEADINGS:
-            level = int(element.name[1])
-            path = [*(entry for entry in path if entry[0] < level), (level, _flat(element))]
-        elif text := _own_text(element):
+    line: list[str] = []
+
+    def end_line() -> None:
+        text = " ".join("".join(line).split())
+        line.clear()
+        if text:
             heading = " › ".join(name for _, name in path)
             if not found or found[-1][0] != heading:
                 found.append((heading, []))
             found[-1][1].append(text)
-    return [(heading, "\n".join(texts)) for heading, texts in found]
 
-
-def _own_text(block: Tag) -> str:
-    """The text of a block without that of the blocks and headings inside it."""
-    texts: list[str] = []
-    waiting = block.contents[::-1]
+    waiting: list[Any] = [_END, main]
     while waiting:
         node = waiting.pop()
-        if not isinstance(node, Tag):
-            texts += [node] if type(node) is NavigableString else []  # a comment is another type
-        elif node.name in (*_BLOCKS, *_HEADINGS, "br"):
-            texts.append(" ")
+        if node is _END:
+            end_line()
+        elif not isinstance(node, Tag):
+            line += [node] if type(node) is NavigableString else []  # a comment is another type
+        elif node.name in _HEADINGS:
+            end_line()
+            level = int(node.name[1])
+            path = [*(entry for entry in path if entry[0] < level), (level, _flat(node))]
+        elif node.name == "br":
+            line.append(" ")
         else:
+            if node.name in _BLOCKS:
+                end_line()
+                waiting.append(_END)
             waiting += node.contents[::-1]
-    return " ".join("".join(texts).split())
+    return [(heading, "\n".join(texts)) for heading, texts in found]
 
 
 def _heading(soup: BeautifulSoup) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from curate.errors import UserError, os_error
 from curate.files import parse_json, read_text
-from curate.record import NOT_A_SPAN, REASONS, Row
+from curate.record import NOT_A_SPAN, REASONS, Row, digest
 from curate.sources import hub
 from curate.text import fitting
 
@@ -41,6 +41,8 @@ def read(
 
     ``answers`` may be one text or a list of texts (in CSV: JSON, or one text). ``sufficient`` may
     be missing: then a row with answers counts as sufficient, and one without as not yet labelled.
+    Without ``document_id`` a context is a document: a row's number would change, and its fold with
+    it, when another row is put before it.
     """
     columns = columns or {}
     unknown = set(columns) - set(FIELDS)
@@ -48,15 +50,15 @@ def read(
         raise UserError(
             f"{path}: no field {', '.join(sorted(unknown))}; fields: {', '.join(FIELDS)}"
         )
-    for index, (where, value) in enumerate(_values(path)):
+    for where, value in _values(path):
         for theirs in columns.values():
             if theirs not in value:
                 raise UserError(f"{where}: column '{theirs}' is missing; it has {', '.join(value)}")
         row = _row({**value, **{ours: value[theirs] for ours, theirs in columns.items()}}, where)
         row.source = name
         row.licence = row.licence or licence
-        row.source_id = row.source_id or str(index)
-        row.document_id = f"{name}/{row.document_id or row.source_id}"
+        row.source_id = row.source_id or digest(row.question, row.context)
+        row.document_id = f"{name}/{row.document_id or digest(row.context or row.question)}"
         yield row.stamped()
 
 

@@ -1,0 +1,23 @@
+"""Which rows are not independent of each other: those that go back to one context."""
+
+from collections.abc import Sequence
+
+from curate.dedup import context_id
+from curate.record import Row
+
+
+def context_groups(rows: Sequence[Row]) -> list[str]:
+    """For each row, the context that it goes back to.
+
+    A derived row goes back to its parent's context, as far as the parent is among ``rows``: a
+    passage without one of its sentences is no second, independent passage. A row that never had a
+    context stands for itself.
+    """
+    by_id = {row.id: row for row in rows if row.id}
+
+    def group(row: Row) -> str:
+        while row.parent_id in by_id and row.parent_id != row.id:
+            row = by_id[row.parent_id]
+        return row.context_id or context_id(row.context) or row.id
+
+    return [group(row) for row in rows]
