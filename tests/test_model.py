@@ -28,7 +28,8 @@ def test_the_embedded_model_speaks_and_knows_its_end_token(real_model: Any) -> N
 
 
 def test_a_tokenizer_loads_without_its_model(tiny_model: Path) -> None:
-    tokenizer, end_token_id = load_tokenizer(str(tiny_model))
+    tokenizer, end_token_id, window = load_tokenizer(str(tiny_model))
+    assert window == 1024
     assert tokenizer.convert_ids_to_tokens(end_token_id) == "<|im_end|>"
 
 

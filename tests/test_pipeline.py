@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from curate_helpers import dropped, hashes, splits, stations, write_json, write_recipe
+from curate_helpers import dropped, hashes, make_row, splits, stations, write_json, write_recipe
 
-from curate import pipeline
+from curate import pipeline, report
 from curate.record import PASSAGE_SCHEMA, Row, passages_from_table, read_table
 
 FAQ = """<html><body><h1>Help</h1>
@@ -183,9 +183,16 @@ def test_report_shows_counts_and_needs_nothing_from_outside(folder: Path) -> Non
     assert "url(" not in text
     assert "@import" not in text
     assert f"{len(all_rows(folder / 'out'))} questions" in page.get_text()
-    assert "Is x < 3 & y > 2?" in page.get_text()  # escaped: it did not become a tag
     for reason in ("no_context", "evidence_missing", "answer_not_found 1", "unlabelled 1"):
         assert reason in page.get_text()
+
+
+def test_report_shows_what_rows_say_and_takes_no_tag_from_them(folder: Path) -> None:
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    row = make_row("Is x < 3 & y > 2?", "<script>alert(1)</script> x < 3 and y > 2.", ["x < 3"])
+    page = BeautifulSoup(report.render(manifest, {"train": [row]}, []), "lxml")
+    assert page.find_all("script") == []
+    assert row.question in page.get_text() and row.context in page.get_text()
 
 
 def test_finished_folder_is_not_built_again(folder: Path) -> None:
