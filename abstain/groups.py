@@ -16,8 +16,10 @@ def context_groups(rows: Sequence[Row]) -> list[str]:
     by_id = {row.id: row for row in rows if row.id}
 
     def group(row: Row) -> str:
-        while row.parent_id in by_id and row.parent_id != row.id:
+        seen = {row.id}
+        while row.parent_id in by_id and row.parent_id not in seen:  # a file may hold a circle
             row = by_id[row.parent_id]
+            seen.add(row.id)
         return row.context_id or context_id(row.context) or row.id
 
     return [group(row) for row in rows]

@@ -186,6 +186,8 @@ def test_rows_that_go_back_to_one_context_are_one_group() -> None:
     assert groups[0] == groups[1] == groups[2] == groups[3] == "c1"
     assert groups[4:6] == ["c3", "6"]
     assert groups[6] == groups[7]
+    circle = [Row("a", "x", id="1", parent_id="2"), Row("b", "y", id="2", parent_id="1")]
+    assert len(context_groups(circle)) == 2
 
 
 def test_one_row_a_context_draws_by_seed_and_keeps_rows_without_context() -> None:
