@@ -3,8 +3,8 @@
     python -m benchmarks.packing [--contexts 12] [--out out/benchmarks/packing.json]
 
 Both sides run the same forward and backward pass of the real model with LoRA and the head, in
-turns over the same chunks of rows. The padded side is a strong one: batches of rows of similar
-length, logits only where a token is taught.
+turns over the same chunks of rows, with all that `train run` does to be fast. The padded side is
+a strong one: batches of rows of similar length, logits only where a token is taught.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from curate.record import Row
 from curate.sources import squad
 from train import steps
 from train.collate import Example, make_example, make_pack, pack_examples
+from train.memory import limit_kernel_cache, round_frozen_weights
 from train.methods import lora
 from train.settings import TrainSettings
 from train.trainer import has_bfloat16
@@ -88,15 +89,17 @@ def padded_backward(
 
 def measure(contexts: int, batch_rows: int) -> dict[str, Any]:
     """Seconds and tokens of both sides, chunk by chunk in turns."""
+    limit_kernel_cache()
     loaded = load_model("smollm2-135m")
     groups = read_examples(loaded, contexts)
     torch.manual_seed(0)
     settings = TrainSettings()
     model = lora.wrap(loaded.model, settings).train()
     head = SufficiencyHead(middle_layers(30), model.config.hidden_size)
-    autocast = functools.partial(
-        torch.autocast, "cpu", dtype=torch.bfloat16, enabled=has_bfloat16()
-    )
+    bfloat16 = has_bfloat16()
+    if bfloat16:
+        round_frozen_weights(model, torch.bfloat16)
+    autocast = functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=bfloat16)
     seconds = {"packed": 0.0, "padded": 0.0}
     tokens = {"packed": 0, "padded": 0}
     rows = 0

@@ -108,13 +108,24 @@ def test_recomputing_activations_changes_no_gradient(tiny_model: Path) -> None:
     model, head, examples = prepare(load_model(str(tiny_model)), dropout=0.1)
     model.train()
     found = []
-    for threshold in (10_000, 0):
+    for threshold in (10_000, 0, 100):
         torch.manual_seed(3)  # the same dropout masks
         batch = pack_examples(examples, 12, 1024)
         steps.backward(model, head, batch, 1.0, contextlib.nullcontext, threshold)
         found.append(gradients(model, head))
     for name in found[0]:
         torch.testing.assert_close(found[1][name], found[0][name], rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(found[2][name], found[0][name], rtol=1e-4, atol=1e-7)
+
+
+def test_only_as_many_blocks_recompute_as_the_bound_asks_for(tiny_model: Path) -> None:
+    model, _, _ = prepare(load_model(str(tiny_model)))
+    layers = model.get_base_model().model.layers
+    for tokens, keep, recomputed in ((100, 100, 0), (120, 100, 1), (200, 100, 2), (100, 0, 4)):
+        steps.recompute_activations(model, tokens, keep)
+        assert [layer.gradient_checkpointing for layer in layers] == [True] * recomputed + [
+            False
+        ] * (4 - recomputed)
 
 
 def test_the_loss_is_taught_on_answers_and_end_tokens_only(tiny_model: Path) -> None:

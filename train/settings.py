@@ -46,5 +46,5 @@ class TrainSettings(BaseModel):
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")
     recompute_above: int = Field(
-        512, ge=0, description="tokens of a pack above which activations are computed twice"
+        512, ge=0, description="tokens of a pack above which some blocks compute twice"
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from abstain.head import SufficiencyHead
 from abstain.metrics import auroc
@@ -117,22 +118,21 @@ def score_pack(model: Any, head: SufficiencyHead | None, pack: Pack) -> Scored:
     return Scored(answer, read_out, logits.tolist(), pack)
 
 
-def recompute_activations(model: Any, on: bool) -> None:
-    """Have the blocks keep no activations, but compute them again for the backward pass.
+def recompute_activations(model: Any, tokens: int, keep: int) -> None:
+    """Have some blocks keep no activations of a pack, but compute them again going backward.
 
-    A 135M model with LoRA on every linear layer keeps about 1 MB a token; computing a long pack
-    twice bounds that at the price of half as much time again.
+    A 135M model with LoRA on every linear layer keeps about 1 MB a token. As many blocks recompute
+    as it takes to keep no more than ``keep`` tokens would in all blocks: the memory of long packs
+    is bounded, and they pay for what lies above the bound only.
     """
     base = model.get_base_model()
-
-    def blocks() -> list[Any]:
-        return [module for module in base.modules() if hasattr(module, _RECOMPUTE)]
-
-    if on and not blocks():
+    blocks = [m for m in base.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if tokens > keep and not any(hasattr(block, _RECOMPUTE) for block in blocks):
         # Once, because each call hangs a further hook on the embedding.
         base.activation_checkpointing_enable({"use_reentrant": False})
-    for block in blocks():
-        block.gradient_checkpointing = on
+    kept = len(blocks) * keep // tokens
+    for number, block in enumerate(blocks):
+        block.gradient_checkpointing = number < len(blocks) - kept
 
 
 def backward(
@@ -155,7 +155,7 @@ def backward(
     done = Losses()
     for examples in batch:
         pack = make_pack(examples, LENGTH_MULTIPLE)
-        recompute_activations(model, len(pack.tree) > recompute_above)
+        recompute_activations(model, len(pack.tree), recompute_above)
         with autocast():
             scored = score_pack(model, head, pack)
         (scored.answer / total.tokens + head_weight * scored.head / total.rows).backward()
