@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from abstain.answerer import Answerer
-from abstain.predict import answer_all, confidences
-from abstain.router import Decision, Policy, decide, log_decision
+from abstain.predict import answer_all, route
+from abstain.router import Decision, log_decision
 from abstain.signals import SIGNALS, available
 from curate.record import Row
 
@@ -34,16 +34,14 @@ def ask(
     """Answer or decline each question, computing the context once; log every decision."""
     rows = [Row(question=question, context=context) for question in questions]
     answers = answer_all(answerer, rows)
-    has_head = answerer.head is not None
-    confidence, p_sufficient = confidences(answers, answerer.calibration, has_head)
-    policy = answerer.calibration.policy if answerer.calibration is not None else Policy(None)
+    _, p_sufficient, decisions = route(answerer, answers)
+    names = available(answerer.head is not None)
     responses = []
-    for row, answer, sure, sufficient in zip(
-        rows, answers, confidence.tolist(), p_sufficient.tolist(), strict=True
+    for row, answer, decision, sufficient in zip(
+        rows, answers, decisions, p_sufficient, strict=True
     ):
-        decision = decide(answer.abstained, sure, policy)
-        signals = {name: SIGNALS[name](answer) for name in available(has_head)}
-        signals["p_sufficient"] = sufficient
+        signals = {name: SIGNALS[name](answer) for name in names}
+        signals["p_sufficient"] = float(sufficient)
         if log is not None:
             log_decision(log, row.question, context, answer.text, decision, signals)
         said = answer.text if decision.action == "answer" else answerer.contract.abstention_phrase

@@ -87,10 +87,12 @@ def calibrate(
         thresholds, unit_confidence, judged.answered, judged.right, target.risk, target.delta
     )
     result = _result(sufficient, correct, outcome, cost, target, units, natural)
-    result.details["request"] = request
-    result.details["certified_on"] = certified_on
-    result.details["certifications"] = earlier + 1
-    result.details["validation_rows"] = len(validation)
+    result.details.update(
+        request=request,
+        certified_on=certified_on,
+        certifications=earlier + 1,
+        validation_rows=len(validation),
+    )
     RunFile(answerer.contract, result).write(run)
     return result
 

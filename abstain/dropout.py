@@ -21,7 +21,7 @@ class SharedDropout(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``inputs`` [..., features]; what is kept is scaled so that its expectation stays."""
-        if not self.training or self.p == 0:
+        if not self.training:
             return inputs
         kept = torch.empty(inputs.shape[-1], dtype=inputs.dtype, device=inputs.device)
         return inputs * kept.bernoulli_(1 - self.p).div_(1 - self.p)

@@ -30,7 +30,7 @@ def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, 
     if not rows:
         raise UserError(f"{data}: no labelled row to evaluate on")
     calibration = answerer.calibration
-    predictions = predict(answerer, rows, calibration, "evaluate")
+    predictions = predict(answerer, rows, "evaluate")
     metrics = measure(predictions)
     metrics["run"] = name
     metrics["data"] = str(data)

@@ -11,7 +11,7 @@ from abstain.answer import Answer
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.metrics import Judged, exact_match, f1
-from abstain.router import Policy, decide
+from abstain.router import Decision, Policy, decide
 from abstain.signals import SIGNALS, Array, available, matrix
 from curate.errors import UserError
 from curate.record import Row
@@ -44,6 +44,18 @@ def confidences(
     likelihood = np.array([answer.mean_log_likelihood for answer in answers])
     log_p_abstain = np.array([answer.log_p_abstain for answer in answers])
     return np.exp(likelihood), -np.expm1(np.minimum(log_p_abstain, 0.0))
+
+
+def route(answerer: Answerer, answers: Sequence[Answer]) -> tuple[Array, Array, list[Decision]]:
+    """P(right), P(sufficient) and what is done with each answer, by the run's own policy."""
+    calibration = answerer.calibration
+    confidence, p_sufficient = confidences(answers, calibration, answerer.head is not None)
+    policy = calibration.policy if calibration is not None else Policy(None)
+    decisions = [
+        decide(answer.abstained, float(value), policy)
+        for answer, value in zip(answers, confidence, strict=True)
+    ]
+    return confidence, p_sufficient, decisions
 
 
 def judge(
@@ -102,18 +114,12 @@ class Predictions:
         return columns
 
 
-def predict(
-    answerer: Answerer, rows: list[Row], calibration: Calibration | None, label: str
-) -> Predictions:
+def predict(answerer: Answerer, rows: list[Row], label: str) -> Predictions:
     """Answer, calibrate, route and judge ``rows``."""
+    calibration = answerer.calibration
     answers = answer_all(answerer, rows, label)
-    confidence, p_sufficient = confidences(answers, calibration, answerer.head is not None)
+    confidence, p_sufficient, decisions = route(answerer, answers)
     right_f1 = calibration.right_f1 if calibration is not None else RIGHT_F1
-    policy = calibration.policy if calibration is not None else Policy(None)
-    decisions = [
-        decide(answer.abstained, float(value), policy)
-        for answer, value in zip(answers, confidence, strict=True)
-    ]
     said_no = [answer.abstained for answer in answers]
     declined = [decision.action == "decline" for decision in decisions]
     raw = judge(rows, answers, confidence, p_sufficient, right_f1, said_no)

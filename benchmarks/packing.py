@@ -8,7 +8,6 @@ a strong one: batches of rows of similar length, logits only where a token is ta
 """
 
 import argparse
-import functools
 import random
 import time
 from collections import defaultdict
@@ -27,12 +26,11 @@ from curate.contract import Contract
 from curate.files import write_json
 from curate.record import Row
 from curate.sources import squad
-from train import steps
-from train.collate import Example, make_example, make_pack, pack_examples
-from train.memory import limit_kernel_cache, round_frozen_weights
+from train import precision, steps
+from train.collate import Example, make_pack, pack_examples, tokenise
+from train.memory import limit_kernel_cache
 from train.methods import lora
 from train.settings import TrainSettings
-from train.trainer import has_bfloat16
 
 ROOT = Path(__file__).resolve().parents[1]
 SQUAD = ROOT.parent / "shared" / "data" / "squad-v2-visible.json"
@@ -48,10 +46,7 @@ def read_examples(loaded: Any, contexts: int) -> list[list[Example]]:
         groups[row.context].append(row)
     drawn = random.Random(5).sample(sorted(groups), contexts)
     return [
-        [
-            make_example(row, loaded.tokenizer, Contract(), loaded.end_token_id)
-            for row in groups[name]
-        ]
+        tokenise(groups[name], loaded.tokenizer, Contract(), loaded.end_token_id, "rows")
         for name in drawn
     ]
 
@@ -96,10 +91,7 @@ def measure(contexts: int, batch_rows: int) -> dict[str, Any]:
     settings = TrainSettings()
     model = lora.wrap(loaded.model, settings).train()
     head = SufficiencyHead(middle_layers(30), model.config.hidden_size)
-    bfloat16 = has_bfloat16()
-    if bfloat16:
-        round_frozen_weights(model, torch.bfloat16)
-    autocast = functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=bfloat16)
+    autocast = precision.prepare(model, settings.bfloat16)
     seconds = {"packed": 0.0, "padded": 0.0}
     tokens = {"packed": 0, "padded": 0}
     rows = 0

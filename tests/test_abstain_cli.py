@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers import BIN, ENVIRONMENT, run_command
+from helpers import run_command
 
 from abstain.calibrate import one_row_a_context
 from abstain.groups import context_groups
@@ -65,10 +64,21 @@ def test_the_guarantee_or_its_absence_is_stored_with_its_terms(tiny_run: Path) -
     assert stored["mixture"]["rows"] == "natural"
 
 
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may change."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+@pytest.fixture
+def data(data_set: Path, tmp_path: Path) -> Path:
+    """A copy of the data set that a test may change."""
+    return shutil.copytree(data_set, tmp_path / "data")
+
+
 def test_certifying_again_for_another_target_is_refused_and_recorded(
-    tiny_run: Path, data_set: Path, tmp_path: Path
+    run: Path, data_set: Path
 ) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
     before = (run / "abstain.json").read_text()
     again = ("abstain", "calibrate", run, "--data", data_set, "--target-risk", 0.3)
     done = run_command(*again)
@@ -81,10 +91,8 @@ def test_certifying_again_for_another_target_is_refused_and_recorded(
 
 
 def test_fresh_rows_may_certify_and_another_validation_is_another_try(
-    tiny_run: Path, data_set: Path, tmp_path: Path
+    run: Path, data: Path
 ) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
-    data = shutil.copytree(data_set, tmp_path / "data")
     validation, calibration = read_fold(data, "validation"), read_fold(data, "calibration")
     again = ("abstain", "calibrate", run, "--data", data, "--target-risk", 0.5, "--json")
     write_table(to_table(validation[1:]), data / "validation.parquet")
@@ -97,18 +105,15 @@ def test_fresh_rows_may_certify_and_another_validation_is_another_try(
 
 
 def test_without_calibration_rows_there_is_a_threshold_without_guarantee(
-    tiny_run: Path, data_set: Path, tmp_path: Path
+    run: Path, data: Path
 ) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
-    data = shutil.copytree(data_set, tmp_path / "data")
     write_table(to_table([]), data / "calibration.parquet")
     done = run_command("abstain", "calibrate", run, "--data", data)
     assert done.returncode == 0, done.stderr
     assert "no guarantee" in done.stdout and "of 0 rows, none is answered" in done.stdout
 
 
-def test_a_damaged_calibration_is_named_with_a_way_out(tiny_run: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+def test_a_damaged_calibration_is_named_with_a_way_out(run: Path) -> None:
     stored = json.loads((run / "abstain.json").read_text())
     del stored["calibration"]["correct"]
     (run / "abstain.json").write_text(json.dumps(stored))
@@ -117,10 +122,7 @@ def test_a_damaged_calibration_is_named_with_a_way_out(tiny_run: Path, tmp_path:
     assert "abstain.json: damaged (KeyError('correct'))" in done.stderr
 
 
-def test_the_same_certification_twice_is_one(
-    tiny_run: Path, data_set: Path, tmp_path: Path
-) -> None:
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+def test_the_same_certification_twice_is_one(run: Path, data_set: Path) -> None:
     before = (run / "abstain.json").read_text()
     done = run_command("abstain", "calibrate", run, "--data", data_set, "--target-risk", 0.5)
     assert done.returncode == 0, done.stderr
@@ -200,12 +202,6 @@ def test_one_row_a_context_draws_by_seed_and_keeps_rows_without_context() -> Non
     assert any(one_row_a_context(rows, seed) != drawn for seed in range(2, 6))
 
 
-def damaged_data(data_set: Path, folder: Path, change: Any) -> Path:
-    shutil.copytree(data_set, folder)
-    change(folder)
-    return folder
-
-
 def share_documents(folder: Path) -> None:
     write_table(to_table(read_fold(folder, "train")), folder / "calibration.parquet")
 
@@ -230,11 +226,11 @@ def truncate(folder: Path) -> None:
     ],
 )
 def test_calibration_refuses_data_that_would_mislead(
-    tiny_run: Path, data_set: Path, tmp_path: Path, change: Any, message: str
+    tiny_run: Path, data: Path, change: Any, message: str
 ) -> None:
-    folder = damaged_data(data_set, tmp_path / "data", change)
+    change(data)
     before = (tiny_run / "abstain.json").read_text()
-    done = run_command("abstain", "calibrate", tiny_run, "--data", folder, "--target-risk", 0.5)
+    done = run_command("abstain", "calibrate", tiny_run, "--data", data, "--target-risk", 0.5)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert (tiny_run / "abstain.json").read_text() == before
@@ -261,16 +257,10 @@ def test_a_context_that_is_not_utf8_is_named_with_its_offset(
     done = run_command("abstain", "ask", tiny_run, "Why?", "--context", tmp_path / "context.txt")
     assert done.returncode == 1
     assert "byte 0xff at offset 12" in done.stderr
-    done = subprocess.run(
-        [BIN / "abstain", "ask", tiny_run, "Why?", "--context", "-"],
-        input=b"The gate is \xff red.",
-        capture_output=True,
-        env=ENVIRONMENT,
-        timeout=120,
-        check=False,
-    )
+    asked = ("abstain", "ask", tiny_run, "Why?", "--context", "-")
+    done = run_command(*asked, input="The gate is \xff red.", encoding="latin-1")
     assert done.returncode == 1
-    assert b"standard input: not valid UTF-8: byte 0xff at offset 12" in done.stderr
+    assert "standard input: not valid UTF-8: byte 0xff at offset 12" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["curate", "train", "abstain"])

@@ -28,7 +28,7 @@ def test_the_expectation_stays() -> None:
     torch.manual_seed(0)
     dropout = SharedDropout(0.1)
     draws = torch.stack([dropout(torch.ones(64)) for _ in range(20_000)])
-    # Four standard errors of the mean of 20,000 draws of (Bernoulli 0.9) / 0.9.
+    # Four and a half standard errors of the mean of 20,000 draws of (Bernoulli 0.9) / 0.9.
     assert (draws.mean(0) - 1).abs().max() < 4.5 * (0.1 / 0.9 / 20_000) ** 0.5
 
 

@@ -145,6 +145,8 @@ def test_passages_of_the_site_are_written_with_their_folds(folder: Path) -> None
         ("Rules › Night", "https://example.org/rules.html"),
     }
     assert all(p.fold == ledger[p.document_id] for p in found.values())
+    counts = json.loads((folder / "out" / "manifest.json").read_text())["passages"]
+    assert counts == {"read": 3, "cleaned": 3, "deduplicated": 3, "kept": 3}
 
 
 def test_datasets_library_reads_the_splits_of_the_folder(folder: Path, tmp_path: Path) -> None:

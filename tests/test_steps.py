@@ -17,8 +17,8 @@ from curate.contract import Contract
 from curate.record import Row
 from train import steps
 from train.collate import Example, make_example, make_pack, pack_examples
-from train.memory import round_frozen_weights
 from train.methods import lora
+from train.precision import round_frozen_weights
 from train.settings import TrainSettings
 
 CONTEXTS = (

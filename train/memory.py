@@ -5,13 +5,12 @@ import ctypes
 import os
 import resource
 import sys
-from typing import Any
-
-import torch
 
 
 def peak_memory() -> float:
     """Largest resident size so far in GiB; of the accelerator's memory, where there is one."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return peak_resident(resource.RUSAGE_SELF)
@@ -21,22 +20,6 @@ def peak_resident(who: int) -> float:
     """Largest resident size in GiB of this process, or of the largest of its children."""
     unit = 1 if sys.platform == "darwin" else 1024  # the kernels disagree: bytes or KiB
     return resource.getrusage(who).ru_maxrss * unit / 2**30
-
-
-def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
-    """Keep the frozen weights of linear layers in the type that autocast computes in.
-
-    It would round them to the same numbers in every pass, and keep those until the backward pass.
-    Embeddings stay as they are, and so does an output layer that shares their weights. Other
-    weights are copied, because a single one that still lies in the mapped file keeps all of the
-    file resident.
-    """
-    shared = model.get_input_embeddings().weight
-    linear = {m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)} - {shared}
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            rounded = dtype if parameter in linear else parameter.dtype
-            parameter.data = parameter.data.to(rounded, copy=True)
 
 
 def limit_kernel_cache() -> None:

@@ -72,6 +72,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
     validation = tokenise(
         read_fold(data, "validation"), tokenizer, contract, end_token_id, "validation"
     )
+    everything = [*examples, *validation]
     packs = [
         make_pack(pack) for pack in pack_examples(examples, settings.max_rows, settings.max_tokens)
     ]
@@ -86,10 +87,8 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         supervised_tokens_a_row=supervised / len(rows),
         end_token=str(tokenizer.convert_ids_to_tokens(end_token_id)),
         end_token_supervised=all(example.answer[-1] == end_token_id for example in examples),
-        emptied_by_truncation=sum(
-            len(e.prompt) >= settings.max_tokens for e in [*examples, *validation]
-        ),
-        longest=max(map(len, [*examples, *validation])),
+        emptied_by_truncation=sum(len(e.prompt) >= settings.max_tokens for e in everything),
+        longest=max(map(len, everything)),
         packs=len(packs),
         packed_tokens=packed,
         saving=tokens / packed,

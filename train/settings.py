@@ -12,13 +12,6 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field("smollm2-135m", description="hub id, local folder, or smollm2-135m")
-
-    @field_validator("model")
-    @classmethod
-    def _absolute(cls, name: str) -> str:
-        """A run knows its base by this name, and is asked from other folders."""
-        return str(Path(name).resolve()) if Path(name, "config.json").exists() else name
-
     method: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, description="LoRA rank r")
     alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
@@ -48,3 +41,9 @@ class TrainSettings(BaseModel):
     recompute_above: int = Field(
         512, ge=0, description="tokens of a pack above which some blocks compute twice"
     )
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, name: str) -> str:
+        """A run knows its base by this name, and is asked from other folders."""
+        return str(Path(name).resolve()) if Path(name, "config.json").exists() else name

@@ -1,7 +1,5 @@
 """The training loop, to be read from top to bottom."""
 
-import contextlib
-import functools
 import json
 import math
 import time
@@ -15,17 +13,17 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from abstain.head import SufficiencyHead, middle_layers
-from abstain.model import LoadedModel, device, load_model, window
+from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import supports_packing
 from abstain.run import RunFile, write_card
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import writable_folder, write_json
 from curate.record import Row, digest, read_fold
-from train import checkpoint, steps
+from train import checkpoint, precision, steps
 from train.checkpoint import Progress
 from train.collate import Example, pack_examples, tokenise, too_long
-from train.memory import limit_kernel_cache, peak_memory, release_memory, round_frozen_weights
+from train.memory import limit_kernel_cache, peak_memory, release_memory
 from train.methods import lora
 from train.settings import TrainSettings
 
@@ -116,7 +114,7 @@ def _train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, model, head)
     progress = progress or Progress()
-    autocast = _autocast(model, settings)
+    autocast = precision.prepare(model, settings.bfloat16)
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
     evaluate_at.add(total)
 
@@ -187,22 +185,6 @@ def _rate(total: int, warmup: float) -> Callable[[int], float]:
         return 1.0 - 0.9 * (step - rising) / max(1, total - rising)
 
     return factor
-
-
-def _autocast(model: Any, settings: TrainSettings) -> Any:
-    """bfloat16 autocast where the processor computes in it; a context-manager factory."""
-    on = settings.bfloat16 == "on" or (settings.bfloat16 == "auto" and has_bfloat16())
-    if not on:
-        return contextlib.nullcontext
-    round_frozen_weights(model, torch.bfloat16)
-    return functools.partial(torch.autocast, device().type, dtype=torch.bfloat16)
-
-
-def has_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _is_finished(out: Path, fingerprint: str) -> bool:

@@ -17,6 +17,7 @@ _BLOCKS = (
     *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "td", "th", "pre", "hr"),
     *("blockquote", "figure", "figcaption", "details", "summary", "main", "article", "section"),
 )
+Pairs = list[tuple[str, str]]  # questions and their answers
 _END = object()  # of a block, in a walk through a page
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _FURNITURE = ("nav", "header", "footer", "aside", "script", "style", "noscript", "template", "form")
@@ -75,9 +76,6 @@ def read(
     return rows, passages
 
 
-Pairs = list[tuple[str, str]]
-
-
 def schema_pairs(soup: BeautifulSoup, where: str) -> Pairs:
     """Questions with their answers, as schema.org's `FAQPage` declares them."""
     return _whole([pair for page in _faq_pages(soup, where) for pair in _schema_pairs(page)])
@@ -132,7 +130,7 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _faq_context(pairs: list[tuple[str, str]]) -> tuple[str, list[int]]:
+def _faq_context(pairs: Pairs) -> tuple[str, list[int]]:
     """One text of all the pairs, and where each answer starts in it."""
     text = ""
     starts: list[int] = []
@@ -187,7 +185,7 @@ def _heading(soup: BeautifulSoup) -> str:
 
 def _flat(element: Tag) -> str:
     """The text on one line; what a reader sees on two lines does not run together."""
-    for part in element.find_all((*_BLOCKS, *_HEADINGS, "br", "tr")):
+    for part in element.find_all((*_BLOCKS, *_HEADINGS, "br")):
         part.insert_before(" ")
         part.insert_after(" ")
     return " ".join(element.get_text().split())
