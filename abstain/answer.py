@@ -1,20 +1,43 @@
-"""One answer with the numbers that signals are made of."""
+"""One answer with the evidence that signals are made of."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from abstain.mc_dropout import DropoutSamples
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one question, and how sure it was: natural logarithms throughout."""
+    """What the model said to one question, and how sure it was: natural logarithms throughout.
+
+    What was not asked for, or cannot be had from this model, is None.
+    """
 
     text: str
     abstained: bool
-    log_likelihood: float  # of the answer and its end token, in nats
-    tokens: int  # generated, with the end token where it came
-    log_p_abstain: float  # of the abstention phrase and its end token, whatever was said
-    head_logit: float | None  # of sufficiency; None for a run without a head
+    token_log_p: tuple[float, ...]  # of each generated token, with the end token where it came
+    token_entropy: tuple[float, ...] | None = None  # of the distribution that each was taken from
+    log_p_abstain: float | None = None  # of the abstention phrase and its end, whatever was said
+    log_p_abstain_first: float | None = None  # of the phrase's first token
+    head_logit: float | None = None  # the sufficiency head's
+    probe_logit: float | None = None  # the probe's, fitted after training
+    reason: str | None = None  # why the context would fall short, by the reason head
+    true_logit: float | None = None  # P(True)'s log-odds
+    samples: tuple[str, ...] | None = None  # further answers, drawn at random
+    dropout: "DropoutSamples | None" = None
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of the answer and its end token."""
+        return sum(self.token_log_p)
+
+    @property
+    def tokens(self) -> int:
+        """Generated, the end token included."""
+        return len(self.token_log_p)
 
     @property
     def mean_log_likelihood(self) -> float:
         """Log-likelihood per token."""
-        return self.log_likelihood / self.tokens
+        return self.log_likelihood / max(1, self.tokens)

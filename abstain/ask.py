@@ -8,7 +8,7 @@ from typing import Any
 from abstain.answerer import Answerer
 from abstain.predict import answer_all, route
 from abstain.router import Decision, log_decision
-from abstain.signals import SIGNALS, available
+from abstain.signals import available, matrix
 from curate.record import Row
 
 
@@ -20,12 +20,14 @@ class Response:
     answer: str  # the abstention phrase where the router declines
     model_answer: str
     decision: Decision
+    predicted_reason: str | None  # why the context would fall short; None without a reason head
     signals: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
         said = {"question": self.question, "answer": self.answer, "model_answer": self.model_answer}
-        return {**said, **asdict(self.decision), "signals": self.signals}
+        decided = {**asdict(self.decision), "predicted_reason": self.predicted_reason}
+        return {**said, **decided, "signals": self.signals}
 
 
 def ask(
@@ -34,16 +36,19 @@ def ask(
     """Answer or decline each question, computing the context once; log every decision."""
     rows = [Row(question=question, context=context) for question in questions]
     answers = answer_all(answerer, rows)
-    _, p_sufficient, decisions = route(answerer, answers)
-    names = available(answerer.head is not None)
+    _, p_sufficient, decisions = route(answerer, rows, answers)
+    names = available(answers)
+    values = matrix(rows, answers, names)
     responses = []
-    for row, answer, decision, sufficient in zip(
-        rows, answers, decisions, p_sufficient, strict=True
+    for number, (row, answer, decision, sufficient) in enumerate(
+        zip(rows, answers, decisions, p_sufficient, strict=True)
     ):
-        signals = {name: SIGNALS[name](answer) for name in names}
+        signals = dict(zip(names, map(float, values[number]), strict=True))
         signals["p_sufficient"] = float(sufficient)
         if log is not None:
             log_decision(log, row.question, context, answer.text, decision, signals)
         said = answer.text if decision.action == "answer" else answerer.contract.abstention_phrase
-        responses.append(Response(row.question, said, answer.text, decision, signals))
+        responses.append(
+            Response(row.question, said, answer.text, decision, answer.reason, signals)
+        )
     return responses

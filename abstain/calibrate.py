@@ -4,23 +4,23 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from abstain import platt
-from abstain.answer import Answer
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
+from abstain.evidence import Evidence
+from abstain.fitting import Fitted, fit, refuse_not_finite
 from abstain.groups import context_groups
-from abstain.metrics import Judged
 from abstain.predict import answer_all, judge
 from abstain.router import Policy
-from abstain.run import RunFile
-from abstain.signals import Array, available, matrix
-from abstain.threshold import Guarantee, Infeasible, by_cost, candidates, certify
+from abstain.run import RunFile, policy_hash
+from abstain.signals import chosen, matrix
+from abstain.threshold import Goal, Guarantee, Infeasible, Units, candidates, certify, upper_bound
+from abstain.unguaranteed import Aim, by_cost, by_coverage, by_f1
 from curate.errors import UserError
 from curate.files import writable_folder
 from curate.record import Row, digest, read_fold
@@ -29,18 +29,24 @@ MINIMUM_ROWS = 20
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is asked of the threshold."""
+class Request:
+    """What is asked of a calibration."""
 
-    risk: float = 0.10
-    delta: float = 0.05
+    goal: Goal = field(default_factory=Goal)
+    certify: bool = True
+    pooled: bool = False  # every question a unit: assumes that they are independent
+    aim: Aim = "cost"  # of the threshold where there is no guarantee
     cost_wrong: float = 1.0
     cost_abstain: float = 0.5
+    coverage: float = 0.5
+    right_f1: float = RIGHT_F1
+    signals: tuple[str, ...] = field(default_factory=lambda: chosen("free"))
+    evidence: Evidence = field(default_factory=Evidence)
     seed: int = 13
 
 
 def calibrate(
-    run: Path, data: Path, answerer: Answerer, target: Target, again: bool
+    run: Path, data: Path, answerer: Answerer, request: Request, again: bool
 ) -> Calibration:
     """Fit on validation, certify once on calibration, and store the result in the run.
 
@@ -56,92 +62,121 @@ def calibrate(
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
     certified_on = _digest(calibration)
-    request = digest(
-        repr(target.risk), repr(target.delta), str(target.seed), certified_on, _digest(validation)
-    )
-    earlier = _earlier(run, answerer.calibration, certified_on, request, again)
-
-    names = available(answerer.head is not None)
-    answers = answer_all(answerer, validation, "validation")
-    values = matrix(answers, names)
-    _refuse_not_finite(values, names)
-    labels = [bool(row.sufficient) for row in validation]
-    sufficient = platt.fit(values, labels, names)
-    raw = _judge(validation, answers, np.zeros(len(answers)))
-    correct = platt.fit(values[raw.answered], raw.right[raw.answered].tolist(), names)
-    confidence = correct.probability(values)
-    cost = by_cost(confidence, raw.answered, raw.right, target.cost_wrong, target.cost_abstain)
+    named = digest(repr(request), certified_on, _digest(validation))
+    earlier = _earlier(run, answerer.calibration, certified_on, named, again or not request.certify)
+    fitted = fit(answerer, validation, request.signals, request.evidence, request.right_f1)
+    answerer.gather(fitted.evidence)
 
     natural = _is_representative(validation) and _is_representative(calibration)
-    representative = [row for row in calibration if not natural or row.method == "human"]
-    units = one_row_a_context(representative, target.seed)
-    chosen = np.array([not natural or row.method == "human" for row in validation])
-    thresholds = candidates(
-        confidence[chosen], raw.answered[chosen], len(units), target.risk, target.delta
+    fallback = _without_guarantee(fitted, request)
+    outcome: Guarantee | Infeasible | None = None
+    mixture: dict[str, Any] = {"rows": "natural" if natural else "natural and derived"}
+    if request.certify:
+        certified = [row for row in calibration if not natural or row.method == "human"]
+        rows = certified if request.pooled else one_row_a_context(certified, request.seed)
+        representative = np.array([not natural or row.method == "human" for row in validation])
+        thresholds = candidates(_units(fitted, representative), len(rows), request.goal)
+        outcome = certify(thresholds, _answered_units(answerer, rows, fitted), request.goal)
+        mixture |= {
+            "sufficient": sum(bool(row.sufficient) for row in rows),
+            "insufficient": sum(not row.sufficient for row in rows),
+        }
+    threshold = outcome.threshold if isinstance(outcome, Guarantee) else fallback
+    derived = [row for row in calibration if row.method != "human"] if natural else []
+    details = {
+        "target_risk": request.goal.risk,
+        "delta": request.goal.delta,
+        "infeasible": outcome.to_json() if isinstance(outcome, Infeasible) else None,
+        "mixture": mixture,
+        "derived": _derived(answerer, derived, fitted, request, threshold),
+        "without_guarantee": {
+            "aim": request.aim,
+            "threshold": fallback,
+            "cost": {"wrong": request.cost_wrong, "abstain": request.cost_abstain},
+            "coverage": request.coverage,
+        },
+        "request": named,
+        "certified_on": certified_on,
+        "certifications": earlier + request.certify,
+        "validation_rows": len(validation),
+        **fitted.details(),
+    }
+    sufficient, correct = fitted.sufficient.calibrator, fitted.correct.calibrator
+    result = Calibration(
+        sufficient, correct, Policy(threshold), request.right_f1, fitted.evidence, details
     )
-    unit_answers = answer_all(answerer, units, "calibration")
-    unit_values = matrix(unit_answers, names)
-    unit_confidence = correct.probability(unit_values)
-    judged = _judge(units, unit_answers, unit_confidence)
-    outcome = certify(
-        thresholds, unit_confidence, judged.answered, judged.right, target.risk, target.delta
-    )
-    result = _result(sufficient, correct, outcome, cost, target, units, natural)
-    result.details.update(
-        request=request,
-        certified_on=certified_on,
-        certifications=earlier + 1,
-        validation_rows=len(validation),
-    )
+    _save_heads(run, fitted)
+    if isinstance(outcome, Guarantee):
+        guarantee = {
+            **outcome.to_json(),
+            "loss": f"answered, and not (sufficient and {_right(request.right_f1)})",
+            "unit": (
+                "every question, assumes independence"
+                if request.pooled
+                else "one seeded question a context"
+            ),
+            "mixture": mixture,
+            # The promise covers this one frozen policy: other weights are another policy.
+            "policy_hash": policy_hash(run, answerer.contract, result),
+        }
+        result = replace(result, policy=Policy(threshold, guarantee))
     RunFile(answerer.contract, result).write(run)
     return result
 
 
-def _judge(rows: Sequence[Row], answers: list[Answer], confidence: Array) -> Judged:
+def _right(right_f1: float) -> str:
+    return f"F1 at least {right_f1}" if right_f1 < 1 else "an exact match"
+
+
+def _save_heads(run: Path, fitted: Fitted) -> None:
+    from abstain import probe
+
+    if fitted.probe is not None:
+        fitted.probe.probe.save(run, probe.FILE)
+    if fitted.reason is not None:
+        fitted.reason.head.save(run)
+
+
+def _units(fitted: Fitted, rows: Any) -> Units:
+    judged = fitted.judged
+    return Units(fitted.confidence[rows], judged.answered[rows], judged.right[rows])
+
+
+def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Units:
+    """Rows answered, with the confidence that the calibrator gives them."""
+    names = fitted.correct.calibrator.signals
+    answers = answer_all(answerer, rows, "calibration")
+    values = matrix(rows, answers, names)
+    refuse_not_finite(values, names, rows)
+    confidence = fitted.correct.calibrator.probability(values)
     said_no = [answer.abstained for answer in answers]
-    return judge(rows, answers, confidence, confidence, RIGHT_F1, said_no)
+    judged = judge(rows, answers, confidence, confidence, fitted.right_f1, said_no)
+    return Units(confidence, judged.answered, judged.right)
 
 
-def _result(
-    sufficient: platt.Calibrator,
-    correct: platt.Calibrator,
-    outcome: Guarantee | Infeasible,
-    cost: float,
-    target: Target,
-    units: Sequence[Row],
-    natural: bool,
-) -> Calibration:
-    mixture = {
-        "rows": "natural" if natural else "natural and derived",
-        "sufficient": sum(bool(row.sufficient) for row in units),
-        "insufficient": sum(not row.sufficient for row in units),
+def _without_guarantee(fitted: Fitted, request: Request) -> float:
+    units = _units(fitted, np.ones(len(fitted.confidence), dtype=bool))
+    if request.aim == "coverage":
+        return by_coverage(units, request.coverage)
+    if request.aim == "f1":
+        return by_f1(units, fitted.judged.f1, fitted.judged.sufficient)
+    return by_cost(units, request.cost_wrong, request.cost_abstain)
+
+
+def _derived(
+    answerer: Answerer, rows: list[Row], fitted: Fitted, request: Request, threshold: float
+) -> dict[str, Any] | None:
+    """How the threshold does on derived rows, which the promise for natural ones leaves out."""
+    if not rows or not request.certify:
+        return None
+    units = _answered_units(answerer, one_row_a_context(rows, request.seed), fitted)
+    accepted, errors = units.count(threshold)
+    return {
+        "rows": len(units),
+        "accepted": accepted,
+        "errors": errors,
+        "risk_bound": upper_bound(accepted, errors, request.goal.delta),
     }
-    guarantee: dict[str, Any] | None = None
-    threshold = cost
-    if isinstance(outcome, Guarantee):
-        threshold = outcome.threshold
-        guarantee = {
-            **outcome.to_json(),
-            "loss": f"answered, and not (sufficient and F1 at least {RIGHT_F1})",
-            "unit": "one seeded question a context",
-            "mixture": mixture,
-            "procedure": "fixed-sequence Learn-then-Test, exact binomial tail",
-            # The promise covers this one frozen policy: other weights are another policy.
-            "policy_hash": digest(str(correct.to_json()), repr(threshold)),
-        }
-    infeasible = outcome.to_json() if isinstance(outcome, Infeasible) else None
-    details = {
-        "target_risk": target.risk,
-        "delta": target.delta,
-        "infeasible": infeasible,
-        "mixture": mixture,
-        "cost": {
-            "wrong": target.cost_wrong,
-            "abstain": target.cost_abstain,
-            "threshold": cost,
-        },
-    }
-    return Calibration(sufficient, correct, Policy(threshold, guarantee), RIGHT_F1, details)
 
 
 def one_row_a_context(rows: Sequence[Row], seed: int) -> list[Row]:
@@ -163,22 +198,27 @@ def _is_representative(rows: Sequence[Row]) -> bool:
     return len({row.sufficient for row in rows if row.method == "human"}) == 2
 
 
-def _refuse_shared_documents(data: Path, *folds: Sequence[Row]) -> None:
-    train = {row.document_id for row in read_fold(data, "train")}
-    for rows in folds:
-        shared = sorted({row.document_id for row in rows} & train)
+def _refuse_shared_documents(
+    data: Path, validation: Sequence[Row], calibration: Sequence[Row]
+) -> None:
+    """No document may be in two of the splits: what was fitted on it would be too sure of it."""
+    splits = {
+        "train": read_fold(data, "train"),
+        "validation": validation,
+        "calibration": calibration,
+    }
+    documents = {name: {row.document_id for row in rows} for name, rows in splits.items()}
+    for first, second in (
+        ("train", "validation"),
+        ("train", "calibration"),
+        ("validation", "calibration"),
+    ):
+        shared = sorted(documents[first] & documents[second])
         if shared:
             raise UserError(
-                f"{data}: {len(shared)} documents are in train and in {rows[0].fold}, for example "
+                f"{data}: {len(shared)} documents are in {first} and in {second}, for example "
                 f"{', '.join(shared[:3])}: confidence fitted on them would be too high; split again"
             )
-
-
-def _refuse_not_finite(values: Array, names: Sequence[str]) -> None:
-    for column, name in enumerate(names):
-        bad = int((~np.isfinite(values[:, column])).sum())
-        if bad:
-            raise UserError(f"signal '{name}' is not finite on {bad} validation rows; train again")
 
 
 def _digest(rows: Sequence[Row]) -> str:
@@ -198,8 +238,8 @@ def _earlier(
         return 0
     count = int(details["certifications"])
     if details["request"] == request:
-        return count - 1
-    if not again:
+        return max(0, count - 1)
+    if count and not again:
         raise UserError(
             f"{run}: its calibration rows have been used for a certification (target risk "
             f"{details['target_risk']}, δ {details['delta']}). Trying again until one holds would "
@@ -219,17 +259,32 @@ def describe(calibration: Calibration) -> str:
     ]
     if policy.guarantee is not None:
         g = policy.guarantee
+        unit = "questions, taken for independent" if "assumes" in g["unit"] else "contexts"
         lines.append(
-            f"certified on {g['rows']} contexts ({mixture['rows']} rows, one question each): "
-            f"{g['accepted']} answered, {g['errors']} wrong, p = {g['p_value']:.4f}"
+            f"certified by {g['procedure']} on {g['rows']} {unit} ({mixture['rows']} rows): "
+            f"{g['accepted']} answered, {g['errors']} wrong"
         )
     else:
-        cost = details["cost"]
-        lines.append(details["infeasible"]["text"])
-        lines.append(
-            f"the threshold is the cheapest on validation: a wrong answer costs {cost['wrong']:g}, "
-            f"an abstention {cost['abstain']:g}"
-        )
+        if details["infeasible"] is not None:
+            lines.append(details["infeasible"]["text"])
+        lines.append(_aim(details["without_guarantee"]))
+    for name, used in (("right", calibration.correct), ("sufficient", calibration.sufficient)):
+        lines.append(f"P({name}) from {', '.join(used.signals)} by {used.method}")
+    before, after = (details["reliability"][when]["ece"]["value"] for when in ("before", "after"))
+    if before is not None and after is not None:
+        lines.append(f"calibration error of its answers {before:.3f} before, {after:.3f} after")
     if details["certifications"] > 1:
         lines.append(f"certification number {details['certifications']} on these rows: see --again")
     return "\n".join(lines)
+
+
+def _aim(without: dict[str, Any]) -> str:
+    if without["aim"] == "coverage":
+        return f"the threshold answers {without['coverage']:.0%} of the questions on validation"
+    if without["aim"] == "f1":
+        return "the threshold has the best F1 on validation"
+    cost = without["cost"]
+    return (
+        f"the threshold is the cheapest on validation: a wrong answer costs {cost['wrong']:g}, "
+        f"an abstention {cost['abstain']:g}"
+    )

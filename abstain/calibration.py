@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from abstain.platt import Calibrator
+from abstain.evidence import Evidence
+from abstain.calibrator import Calibrator
 from abstain.router import Policy
 
 RIGHT_F1 = 0.5
@@ -17,6 +18,7 @@ class Calibration:
     correct: Calibrator  # P(right), fitted on the answered ones
     policy: Policy
     right_f1: float
+    evidence: Evidence  # what its signals need
     details: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -27,17 +29,19 @@ class Calibration:
             "threshold": self.policy.threshold,
             "guarantee": self.policy.guarantee,
             "right_f1": self.right_f1,
+            "evidence": self.evidence.to_json(),
             **self.details,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":
         """What `to_json` stored; raises KeyError or TypeError where it is not that."""
-        known = ("sufficient", "correct", "threshold", "guarantee", "right_f1")
+        known = ("sufficient", "correct", "threshold", "guarantee", "right_f1", "evidence")
         return cls(
             Calibrator.from_json(value["sufficient"]),
             Calibrator.from_json(value["correct"]),
             Policy(value["threshold"], value["guarantee"]),
             value["right_f1"],
+            Evidence.from_json(value["evidence"]),
             {key: entry for key, entry in value.items() if key not in known},
         )

@@ -1,12 +1,18 @@
 """The `abstain` command. Each subcommand imports what it needs, so that `--help` is instant."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curate import console
 from curate.console import json_option
+
+if TYPE_CHECKING:
+    from abstain.evidence import Evidence
 
 _PATH = click.Path(path_type=Path)
 
@@ -22,6 +28,56 @@ def cli() -> None:
       abstain evaluate out/run --data out/data --out out/evaluation
       abstain ask out/run --context policy.txt "How long do refunds take?"
     """
+
+
+def _evidence_options(default: str) -> Callable[[Any], Any]:
+    """Options that switch signals on, and say how the dear ones are computed."""
+    options = (
+        click.option(
+            "--signals",
+            default=default,
+            show_default=True,
+            help="free (no cost beyond the answer), all, or names separated by commas; "
+            "`abstain signals` lists them.",
+        ),
+        click.option("--samples", default=10, show_default=True, help="Answers drawn at random."),
+        click.option("--mc-samples", default=20, show_default=True, help="MC dropout's masks (T)."),
+        click.option(
+            "--mc-scope",
+            type=click.Choice(["full", "suffix", "top-k"]),
+            default="top-k",
+            show_default=True,
+            help="Where masks lie: everywhere (T passes), on question and answer, or on those in "
+            "the highest blocks.",
+        ),
+        click.option("--mc-top-k", default=4, show_default=True, help="Blocks of scope top-k."),
+        click.option(
+            "--mc-mask",
+            type=click.Choice(["shared", "token"]),
+            default="shared",
+            show_default=True,
+            help="One mask for all tokens of a sample, or one for each.",
+        ),
+    )
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _evidence(values: dict[str, Any]) -> "tuple[tuple[str, ...], Evidence]":
+    """The signals that are switched on, and the evidence that they need."""
+    from abstain.evidence import DropoutSettings, Evidence
+    from abstain.signals import chosen, needed
+
+    dropout = DropoutSettings(
+        values["mc_samples"], values["mc_scope"], values["mc_top_k"], values["mc_mask"]
+    )
+    names = chosen(values["signals"])
+    return names, needed(names, Evidence(True, values["samples"], dropout=dropout))
 
 
 @cli.command()
@@ -41,44 +97,108 @@ def cli() -> None:
     show_default=True,
     help="Probability that the promise fails, over the draw of calibration rows (δ).",
 )
-@click.option("--cost-wrong", type=click.FloatRange(0), default=1.0, show_default=True)
 @click.option(
-    "--cost-abstain",
-    type=click.FloatRange(0),
+    "--procedure",
+    type=click.Choice(["fixed-sequence", "holm", "sgr", "crc", "none"]),
+    default="fixed-sequence",
+    show_default=True,
+    help="How the promise is certified. crc promises another thing: on average, at most "
+    "--target-risk of all questions are answered wrongly. none: no guarantee.",
+)
+@click.option(
+    "--pooled",
+    is_flag=True,
+    help="Count every question, not one a context; assumes that they are independent.",
+)
+@click.option(
+    "--aim",
+    type=click.Choice(["cost", "coverage", "f1"]),
+    default="cost",
+    show_default=True,
+    help="What the threshold is best for where there is no guarantee.",
+)
+@click.option("--cost-wrong", type=click.FloatRange(0), default=1.0, show_default=True)
+@click.option("--cost-abstain", type=click.FloatRange(0), default=0.5, show_default=True)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Cost of not answering; used with --cost-wrong where no guarantee is feasible.",
+    help="Share of questions to answer, with --aim coverage.",
 )
+@click.option(
+    "--correct",
+    type=click.Choice(["f1", "em"]),
+    default="f1",
+    show_default=True,
+    help="Right means an F1 of at least 0.5, or an exact match.",
+)
+@_evidence_options("free")
 @click.option("--seed", default=13, show_default=True, help="Draws one question a context.")
 @click.option("--again", is_flag=True, help="Certify once more on rows already used; recorded.")
 @json_option
-def calibrate(
-    run: Path,
-    data: Path,
-    target_risk: float,
-    delta: float,
-    cost_wrong: float,
-    cost_abstain: float,
-    seed: int,
-    again: bool,
-    as_json: bool,
-) -> None:
+def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any) -> None:
     """Fit the confidence of RUN on validation and certify a threshold on calibration.
 
     The threshold promises: of the questions answered, at most --target-risk are wrong, with
     probability 1 − --delta. Where the rows do not suffice for that, the command says how many
-    would, and sets the threshold with the least cost, marked "no guarantee".
+    would, and sets the threshold that suits --aim best, marked "no guarantee".
+
+    Of the signals switched on, validation chooses those that predict best; later commands gather
+    only what these need.
     """
     from abstain.answerer import load_answerer
-    from abstain.calibrate import Target, describe
+    from abstain.calibrate import Request, describe
     from abstain.calibrate import calibrate as run_calibration
+    from abstain.calibration import RIGHT_F1
+    from abstain.threshold import Goal
     from curate.errors import UserError
 
     if not (run / "abstain.json").exists():
         raise UserError(f"{run}: has no abstain.json; it is not a run of `train run`")
-    target = Target(target_risk, delta, cost_wrong, cost_abstain, seed)
-    result = run_calibration(run, data, load_answerer(str(run)), target, again)
+    names, evidence = _evidence(options)
+    certify = options["procedure"] != "none"
+    goal = Goal(options["target_risk"], options["delta"])
+    if certify:
+        goal = replace(goal, procedure=options["procedure"])
+    request = Request(
+        goal,
+        certify,
+        options["pooled"],
+        options["aim"],
+        options["cost_wrong"],
+        options["cost_abstain"],
+        options["coverage"],
+        RIGHT_F1 if options["correct"] == "f1" else 1.0,
+        names,
+        evidence,
+        options["seed"],
+    )
+    result = run_calibration(run, data, load_answerer(str(run)), request, again)
     console.show(result.to_json(), describe(result), as_json)
+
+
+@cli.command()
+@json_option
+def signals(as_json: bool) -> None:
+    """List the signals: what each is, and what it costs beyond the answer itself."""
+    from abstain.signals import SIGNALS
+
+    costs = {
+        "true_logit": "1 pass",
+        "samples": "--samples answers",
+        "dropout": "--mc-samples passes, of some blocks",
+    }
+    found = [
+        {
+            "name": name,
+            "cost": costs.get(signal.needs, "free"),
+            "what": (signal.value.__doc__ or "").splitlines()[0],
+        }
+        for name, signal in SIGNALS.items()
+    ]
+    lines = [tuple(entry.values()) for entry in found]
+    console.show(found, console.table(("signal", "cost", "what it is"), lines), as_json)
 
 
 @cli.command()
@@ -87,17 +207,20 @@ def calibrate(
     "--data", type=_PATH, required=True, help="Data-set folder (its test split), or a file of rows."
 )
 @click.option("--out", type=_PATH, required=True, help="Folder for metrics, predictions, report.")
+@_evidence_options("free")
 @json_option
-def evaluate(run: str, data: Path, out: Path, as_json: bool) -> None:
+def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Measure RUN on the test split: metrics.json, predictions.parquet, report.html.
 
     RUN is a folder of `train run`, or a model (hub id, local folder, smollm2-135m) to see what an
-    untrained one does with the same prompt.
+    untrained one does with the same prompt. --signals adds signals to the table of what each is
+    worth and costs; what the run's own confidence needs is gathered in any case.
     """
     from abstain import evaluate as evaluation
     from abstain.answerer import load_answerer
 
-    metrics = evaluation.evaluate(run, load_answerer(run), data, out)
+    _, evidence = _evidence(options)
+    metrics = evaluation.evaluate(run, load_answerer(run), data, out, evidence)
     blocks = [name for name in ("raw", "routed") if name in metrics]
     lines = [(key, *(_interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
     text = f"{console.table(('metric', *blocks), lines)}\n\nreport: {out / 'report.html'}"

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pyarrow.parquet as pq
 
 from abstain import report
 from abstain.answerer import Answerer
+from abstain.bootstrap import intervals
+from abstain.evidence import Evidence
 from abstain.groups import context_groups
-from abstain.metrics import auroc, compute, with_intervals
+from abstain.metrics import Judged, aurc, auroc, compute, with_intervals
 from abstain.predict import Predictions, predict
-from abstain.signals import SIGNALS, available
+from abstain.signals import SIGNALS, Array, available, matrix
 from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows
@@ -22,16 +26,23 @@ from curate.record import Row, read_fold, read_rows
 FEW_DOCUMENTS = 20
 
 
-def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, Any]:
-    """Evaluate the run (or untrained model) ``name`` and write the three files into ``out``."""
+def evaluate(
+    name: str, answerer: Answerer, data: Path, out: Path, evidence: Evidence
+) -> dict[str, Any]:
+    """Evaluate the run (or untrained model) ``name`` and write the three files into ``out``.
+
+    ``evidence`` is gathered beside what the run's own calibration needs.
+    """
     writable_folder(out)
     rows = read_fold(data, "test") if data.is_dir() else read_rows(data)
     rows = [row for row in rows if row.sufficient is not None]
     if not rows:
         raise UserError(f"{data}: no labelled row to evaluate on")
     calibration = answerer.calibration
+    answerer.gather(answerer.evidence.joined(evidence))
+    answerer.seconds.clear()
     predictions = predict(answerer, rows, "evaluate")
-    metrics = measure(predictions)
+    metrics = measure(predictions, _costs(answerer, len(rows)))
     metrics["run"] = name
     metrics["data"] = str(data)
     metrics["calibration"] = calibration.to_json() if calibration is not None else None
@@ -42,7 +53,27 @@ def evaluate(name: str, answerer: Answerer, data: Path, out: Path) -> dict[str, 
     return metrics
 
 
-def measure(predictions: Predictions) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Cost:
+    """What a signal costs beyond the answer itself."""
+
+    passes: float
+    milliseconds: float  # an answer; shared with the other signals of its kind
+
+
+def _costs(answerer: Answerer, rows: int) -> dict[str, Cost]:
+    """Of each signal, and of the answer itself under the name "answer"."""
+    blocks = answerer.loaded.model.config.get_text_config().num_hidden_layers
+    seconds = {kind: 1000 * spent / rows for kind, spent in answerer.seconds.items()}
+    kinds = {"true_logit": "p_true", "samples": "samples", "dropout": "dropout"}
+    costs = {"answer": Cost(1.0, seconds["answer"])}
+    for name, signal in SIGNALS.items():
+        spent = seconds.get(kinds.get(signal.needs, ""), 0.0)
+        costs[name] = Cost(signal.passes(answerer.evidence, blocks), spent)
+    return costs
+
+
+def measure(predictions: Predictions, costs: dict[str, Cost]) -> dict[str, Any]:
     """The two blocks of metrics with their intervals, and the tables by reason, method, signal."""
     rows = predictions.rows
     groups, unit = resampling_groups(rows)
@@ -55,7 +86,8 @@ def measure(predictions: Predictions) -> dict[str, Any]:
         "interval_unit": unit,
         "by_reason": _table(predictions, lambda row: row.reason or "sufficient"),
         "by_method": _table(predictions, lambda row: row.method),
-        "by_signal": _by_signal(predictions),
+        "by_signal": _by_signal(predictions, groups, costs),
+        "milliseconds_an_answer": costs["answer"].milliseconds,
     }
 
 
@@ -91,25 +123,39 @@ def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str
     return result
 
 
-def _by_signal(predictions: Predictions) -> list[dict[str, Any]]:
-    """What each signal is worth by itself: against the label, and against rightness."""
+def _by_signal(
+    predictions: Predictions, groups: Sequence[str], costs: dict[str, Cost]
+) -> list[dict[str, Any]]:
+    """What each signal is worth by itself, against the label and against rightness, and its cost.
+
+    The risk-coverage area ranks the answers given by the signal; less is better.
+    """
     raw = predictions.raw
-    has_head = any(answer.head_logit is not None for answer in predictions.answers)
-    scores = {
-        name: np.array([SIGNALS[name](answer) for answer in predictions.answers])
-        for name in available(has_head)
-    }
+    names = available(predictions.answers)
+    values = matrix(predictions.rows, predictions.answers, names)
+    scores = {name: values[:, i] for i, name in enumerate(names)}
     scores["combined: p_sufficient"] = raw.p_sufficient
     scores["combined: confidence"] = raw.confidence
-    return [
-        {
-            "name": name,
-            "auroc_sufficient": _number(auroc(score, raw.sufficient)),
-            "auroc_correct": _number(auroc(score[raw.answered], raw.right[raw.answered])),
-        }
-        for name, score in scores.items()
-    ]
+    table = []
+    for name, score in scores.items():
+        found = intervals(partial(_worth, score, raw), groups)
+        cost = costs.get(name)
+        table.append(
+            {
+                "name": name,
+                **found,
+                "passes": cost.passes if cost is not None else None,
+                "milliseconds": cost.milliseconds if cost is not None else None,
+            }
+        )
+    return table
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def _worth(score: Array, raw: Judged, rows: Any) -> dict[str, float]:
+    score, judged = score[rows], raw.take(rows)
+    said, right = score[judged.answered], judged.right[judged.answered]
+    return {
+        "auroc_sufficient": auroc(score, judged.sufficient),
+        "auroc_correct": auroc(said, right),
+        "aurc": aurc(said, right),
+    }

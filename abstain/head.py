@@ -31,21 +31,21 @@ class SufficiencyHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(self.layers)))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits that the context suffices: [rows, layers, hidden] to [rows].
-
-        Residual streams grow with depth; dividing by the root mean square puts layers on one
-        scale.
-        """
-        scale = hidden.pow(2).mean(-1, keepdim=True).add(1e-6).rsqrt()
-        logits = (hidden * scale * self.weight).sum(-1) + self.bias
+        """Logits that the context suffices: [rows, layers, hidden] to [rows]."""
+        logits = (scaled(hidden) * self.weight).sum(-1) + self.bias
         return logits.mean(-1)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, file: str = FILE) -> None:
         """Write the head beside the adapter."""
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         tensors["layers"] = torch.tensor(self.layers)
-        with replacing(folder / FILE) as temporary:
+        with replacing(folder / file) as temporary:
             temporary.write_bytes(save(tensors))
+
+
+def scaled(hidden: Tensor) -> Tensor:
+    """Hidden states divided by their root mean square: residual streams grow with depth."""
+    return hidden * hidden.pow(2).mean(-1, keepdim=True).add(1e-6).rsqrt()
 
 
 def middle_layers(count: int) -> tuple[int, ...]:
@@ -53,9 +53,9 @@ def middle_layers(count: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(count * share)) for share in (0.6, 0.7, 0.8, 0.9)}))
 
 
-def load_head(folder: Path) -> SufficiencyHead | None:
+def load_head(folder: Path, file: str = FILE) -> SufficiencyHead | None:
     """The head stored in a run's folder, or None where it was trained without one."""
-    path = folder / FILE
+    path = folder / file
     if not path.exists():
         return None
     tensors = load_file(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from abstain.bootstrap import Interval, intervals
 from abstain.signals import Array
 from curate.text import normalise
 
@@ -174,32 +175,6 @@ def _mean(values: NDArray[np.generic]) -> float:
     return float(np.mean(values.astype(np.float64))) if len(values) else float("nan")
 
 
-def with_intervals(
-    judged: Judged, groups: Sequence[str], seed: int = 13, draws: int = 500
-) -> dict[str, dict[str, float | None]]:
-    """Each metric as value, low and high: a 95 % percentile bootstrap over whole groups.
-
-    Rows of one group are not independent, so groups are drawn, with replacement. None stands
-    where a metric is undefined, and as bounds where it is so in most draws.
-    """
-    values = compute(judged)
-    members = [np.flatnonzero(np.asarray(groups) == name) for name in dict.fromkeys(groups)]
-    random = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in values}
-    for _ in range(draws if len(members) > 1 else 0):
-        picks = random.integers(0, len(members), len(members))
-        for name, value in compute(
-            judged.take(np.concatenate([members[i] for i in picks]))
-        ).items():
-            if not np.isnan(value):
-                drawn[name].append(value)
-    result: dict[str, dict[str, float | None]] = {}
-    for name, value in values.items():
-        enough = len(drawn[name]) > draws / 2 and not np.isnan(value)
-        low, high = np.percentile(drawn[name], [2.5, 97.5]) if enough else (None, None)
-        result[name] = {
-            "value": None if np.isnan(value) else value,
-            "low": None if low is None else float(low),
-            "high": None if high is None else float(high),
-        }
-    return result
+def with_intervals(judged: Judged, groups: Sequence[str]) -> dict[str, Interval]:
+    """Each metric as value, low and high: a 95 % percentile bootstrap over whole groups."""
+    return intervals(lambda rows: compute(judged.take(rows)), groups)

@@ -1,5 +1,6 @@
 """Predictions over many rows: answers, judged against their labels, with calibrated numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,7 @@ from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.metrics import Judged, exact_match, f1
 from abstain.router import Decision, Policy, decide
-from abstain.signals import SIGNALS, Array, available, matrix
-from curate.errors import UserError
+from abstain.signals import Array, available, matrix
 from curate.record import Row
 
 
@@ -28,28 +28,35 @@ def answer_all(answerer: Answerer, rows: Sequence[Row], label: str | None = None
 
 
 def confidences(
-    answers: Sequence[Answer], calibration: Calibration | None, has_head: bool
+    rows: Sequence[Row], answers: Sequence[Answer], calibration: Calibration | None
 ) -> tuple[Array, Array]:
     """P(right) and P(sufficient) of each answer.
 
     Without a calibration they are the model's own: the geometric mean of its token
-    probabilities, and one minus the probability of the abstention phrase.
+    probabilities, and one minus the probability of the abstention phrase (of its first token, or
+    whether it was said, where a model tells no more).
     """
     if calibration is not None:
-        names = calibration.correct.signals
-        if "sufficiency_head" in names and not has_head:
-            raise UserError("the calibration uses the sufficiency head, and the run has none")
-        values = matrix(answers, names)
-        return calibration.correct.probability(values), calibration.sufficient.probability(values)
+        both = (calibration.correct, calibration.sufficient)
+        correct, sufficient = (c.probability(matrix(rows, answers, c.signals)) for c in both)
+        return correct, sufficient
     likelihood = np.array([answer.mean_log_likelihood for answer in answers])
-    log_p_abstain = np.array([answer.log_p_abstain for answer in answers])
-    return np.exp(likelihood), -np.expm1(np.minimum(log_p_abstain, 0.0))
+    return np.exp(likelihood), np.array([_p_sufficient(answer) for answer in answers])
 
 
-def route(answerer: Answerer, answers: Sequence[Answer]) -> tuple[Array, Array, list[Decision]]:
+def _p_sufficient(answer: Answer) -> float:
+    for log_p in (answer.log_p_abstain, answer.log_p_abstain_first):
+        if log_p is not None:
+            return -math.expm1(min(log_p, 0.0))
+    return float(not answer.abstained)
+
+
+def route(
+    answerer: Answerer, rows: Sequence[Row], answers: Sequence[Answer]
+) -> tuple[Array, Array, list[Decision]]:
     """P(right), P(sufficient) and what is done with each answer, by the run's own policy."""
     calibration = answerer.calibration
-    confidence, p_sufficient = confidences(answers, calibration, answerer.head is not None)
+    confidence, p_sufficient = confidences(rows, answers, calibration)
     policy = calibration.policy if calibration is not None else Policy(None)
     decisions = [
         decide(answer.abstained, float(value), policy)
@@ -66,14 +73,19 @@ def judge(
     right_f1: float,
     declined: Sequence[bool],
 ) -> Judged:
-    """Compare predictions with labels; a declined answer counts as the empty one."""
+    """Compare predictions with labels; a declined answer counts as the empty one.
+
+    An answer is right when its context suffices and its F1 is at least ``right_f1``; 1 asks for an
+    exact match.
+    """
     texts = ["" if no else answer.text for answer, no in zip(answers, declined, strict=True)]
     accepted = [row.answers if row.sufficient else [] for row in rows]
     scores = np.array([f1(text, gold) for text, gold in zip(texts, accepted, strict=True)])
     exact = np.array([exact_match(text, gold) for text, gold in zip(texts, accepted, strict=True)])
     sufficient = np.array([bool(row.sufficient) for row in rows], dtype=bool)
     answered = ~np.asarray(declined, dtype=bool)
-    right = answered & sufficient & (scores >= right_f1)
+    close_enough = exact == 1 if right_f1 >= 1 else scores >= right_f1
+    right = answered & sufficient & close_enough
     return Judged(exact, scores, sufficient, answered, right, confidence, p_sufficient)
 
 
@@ -105,20 +117,20 @@ class Predictions:
             "em": self.raw.em.tolist(),
             "f1": self.raw.f1.tolist(),
             "right": self.raw.right.tolist(),
+            "predicted_reason": [answer.reason for answer in self.answers],
             "rule": self.rules,
             "answered": (self.routed or self.raw).answered.tolist(),
         }
-        has_head = any(answer.head_logit is not None for answer in self.answers)
-        for name in available(has_head):
-            columns[name] = [SIGNALS[name](answer) for answer in self.answers]
-        return columns
+        names = available(self.answers)
+        values = matrix(self.rows, self.answers, names)
+        return columns | {name: values[:, i].tolist() for i, name in enumerate(names)}
 
 
 def predict(answerer: Answerer, rows: list[Row], label: str) -> Predictions:
     """Answer, calibrate, route and judge ``rows``."""
     calibration = answerer.calibration
     answers = answer_all(answerer, rows, label)
-    confidence, p_sufficient, decisions = route(answerer, answers)
+    confidence, p_sufficient, decisions = route(answerer, rows, answers)
     right_f1 = calibration.right_f1 if calibration is not None else RIGHT_F1
     said_no = [answer.abstained for answer in answers]
     declined = [decision.action == "decline" for decision in decisions]

@@ -63,6 +63,10 @@ class Tree:
         """Index of the segment's last token (its parent's, where it is empty)."""
         return self._last[segment]
 
+    def indices(self, segment: int) -> list[int]:
+        """Indices of the segment's own tokens, wherever they were appended."""
+        return [index for index, owner in enumerate(self.segments) if owner == segment]
+
     def is_chain(self) -> bool:
         """Whether no two segments are siblings: then plain causal attention is the right one."""
         return self.parents == list(range(-1, len(self.parents) - 1)) and self.segments == sorted(
@@ -114,12 +118,14 @@ def forward(
     at: Sequence[int],
     layers: Sequence[int] = (),
     cache: Any = None,
+    embeddings: Tensor | None = None,
 ) -> Output:
     """Run the tokens that ``cache`` does not hold yet; logits and hidden states at ``at``.
 
     ``at`` are token indices into the tree, all of them at or behind the cached length. Logits are
     computed there only: a whole sequence of them is the largest tensor of a small model. Layer k
-    is the output of the k-th block (0 is the embedding).
+    is the output of the k-th block (0 is the embedding). ``embeddings`` [tokens, hidden] stand in
+    for the tokens' own.
     """
     device = next(model.parameters()).device
     start = 0 if cache is None else cache.get_seq_length()
@@ -130,12 +136,16 @@ def forward(
     if not tree.is_chain():
         layout["position_ids"] = torch.tensor([tree.positions[start:]], device=device)
         layout["attention_mask"] = _mask(model, tree.visible(start), device)
+    if embeddings is not None:
+        read = {"inputs_embeds": embeddings[None]}
+    else:
+        read = {"input_ids": torch.tensor([tree.tokens[start:]], device=device)}
     output = model(
-        input_ids=torch.tensor([tree.tokens[start:]], device=device),
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=asked,
         output_hidden_states=bool(layers),
+        **read,
         **layout,
     )
     hidden = [output.hidden_states[layer][0, asked] for layer in layers]

@@ -24,6 +24,8 @@ class Policy:
         if self.guarantee is None:
             return "no guarantee"
         risk, delta = self.guarantee["target_risk"], self.guarantee["delta"]
+        if delta is None:
+            return f"on average, at most {risk:.0%} of all questions are answered wrongly"
         return (
             f"of the questions answered, at most {risk:.0%} are wrong, "
             f"with probability {1 - delta:.0%}"

@@ -1,16 +1,27 @@
 """A run's folder: what it must hold, its ``abstain.json``, and its model card."""
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from abstain.calibration import Calibration
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.files import read_json, write_json, write_text
+from curate.files import read_json, sha256, write_json, write_text
+from curate.record import digest
+
+log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
+# What decides an answer and how sure it is.
+_WEIGHTS = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "sufficiency_head.safetensors",
+    "probe.safetensors",
+)
 
 
 @dataclass
@@ -27,6 +38,39 @@ class RunFile:
         write_json(run / FILE, value)
 
 
+def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
+    """What names one frozen policy: the weights, the prompt, the evidence, confidence, threshold.
+
+    A guarantee covers exactly one.
+    """
+    weights = [run / name for name in _WEIGHTS if (run / name).exists()]
+    parts = {
+        "weights": {path.name: sha256(path) for path in weights},
+        "contract": contract.to_json(),
+        "evidence": calibration.evidence.to_json(),
+        "correct": calibration.correct.to_json(),
+        "threshold": calibration.policy.threshold,
+    }
+    return digest(json.dumps(parts, sort_keys=True))
+
+
+def _without_a_stale_promise(run: Path, stored: RunFile) -> RunFile:
+    """The run file, its guarantee taken away where something has changed since."""
+    calibration = stored.calibration
+    if calibration is None or calibration.policy.guarantee is None:
+        return stored
+    now = policy_hash(run, stored.contract, calibration)
+    if calibration.policy.guarantee["policy_hash"] == now:
+        return stored
+    log.warning(
+        "%s: its weights, prompt or threshold have changed since its guarantee was certified, "
+        "which no longer holds; calibrate it again",
+        run,
+    )
+    bare = replace(calibration.policy, guarantee=None)
+    return RunFile(stored.contract, replace(calibration, policy=bare))
+
+
 def read_run_file(run: Path | None) -> RunFile:
     """The ``abstain.json`` of a run; of an untrained model, the default contract."""
     if run is None:
@@ -37,7 +81,8 @@ def read_run_file(run: Path | None) -> RunFile:
     try:
         stored = value["calibration"]
         calibration = Calibration.from_json(stored) if stored is not None else None
-        return RunFile(Contract.from_json(value["contract"]), calibration)
+        found = RunFile(Contract.from_json(value["contract"]), calibration)
+        return _without_a_stale_promise(run, found)
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{run / FILE}: damaged ({error!r}); write null behind its 'calibration' and calibrate "

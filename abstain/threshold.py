@@ -1,15 +1,26 @@
-"""Thresholds: one with a guarantee where the data allow it, else one by cost, marked as such.
+"""Thresholds with a guarantee, or an honest "infeasible".
 
-The guarantee: *of the questions answered, at most α are wrong, with probability 1 − δ* over the
-draw of the calibration rows. Candidates are fixed beforehand on validation; calibration tests
-them once, strictest first, by the exact binomial tail, and stops at the first failure
-(fixed-sequence Learn-then-Test: Angelopoulos et al. 2021).
+A procedure looks at the calibration units once and returns the threshold that answers most among
+those that it can vouch for:
+
+- ``fixed-sequence``: candidates fixed beforehand on validation, tested from the strictest on by the
+  exact binomial tail until the first failure (Learn-then-Test: Angelopoulos et al. 2021).
+- ``holm``: the same candidates, every one of them tested, with Holm's correction (1979).
+- ``sgr``: selection with guaranteed risk (Geifman and El-Yaniv 2017): a binary search over the
+  units' own confidences, each of its steps a Clopper–Pearson bound at δ / steps. The search follows
+  the errors that it bounds, which the union over its steps does not quite pay for:
+  `benchmarks/guarantee.py` shows what that costs.
+- ``crc``: conformal risk control (Angelopoulos et al. 2022) of *answered and wrong* among all
+  questions. It holds on average over calibration sets, not with probability 1 − δ.
+
+The first three promise: *of the questions answered, at most α are wrong, with probability 1 − δ*
+over the draw of the calibration units. Tied confidences are answered or declined together.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +28,57 @@ from numpy.typing import NDArray
 from abstain.signals import Array
 
 Flags = NDArray[np.bool_]
+Procedure = Literal["fixed-sequence", "holm", "sgr", "crc"]
+PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 _CANDIDATES = 40
+# A search for a sample size that would do ends here.
+_MOST_UNITS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The promise that is asked for, and how it is to be kept."""
+
+    risk: float = 0.10  # α
+    delta: float = 0.05  # δ
+    procedure: Procedure = "fixed-sequence"
+
+
+@dataclass(frozen=True)
+class Units:
+    """Independent questions: how sure, whether the model answered, whether rightly."""
+
+    confidence: Array
+    answered: Flags
+    right: Flags
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    def count(self, threshold: float) -> tuple[int, int]:
+        """How many are answered at a threshold, and how many of those wrongly."""
+        accept = self.answered & (self.confidence >= threshold)
+        return int(accept.sum()), int((accept & ~self.right).sum())
+
+    def thresholds(self) -> list[float]:
+        """Every confidence at which one more unit is answered, the strictest first."""
+        return [float(value) for value in np.unique(self.confidence[self.answered])[::-1]]
 
 
 @dataclass(frozen=True)
 class Guarantee:
     """What was certified, and on what: nothing beyond it is promised."""
 
+    procedure: Procedure
     target_risk: float
-    delta: float
+    delta: float | None  # None: on average over calibration sets
     threshold: float
     rows: int  # sampling units looked at
     accepted: int  # of them answered at this threshold
     errors: int  # of the accepted wrong
-    p_value: float
-    tested: int  # candidates looked at
+    tested: int  # thresholds looked at
+    p_value: float | None = None  # of "the risk exceeds α", before any correction
+    risk_bound: float | None = None  # upper bound of the risk, where the procedure gives one
 
     def to_json(self) -> dict[str, Any]:
         """As stored with a run."""
@@ -64,89 +111,140 @@ class Infeasible:
         return {**asdict(self), "text": self.text()}
 
 
-def candidates(
-    confidence: Array, answered: Flags, units: int, target_risk: float, delta: float
-) -> list[float]:
+def candidates(validation: Units, units: int, goal: Goal) -> list[float]:
     """Thresholds in the order of testing, from validation rows alone.
 
     The first is expected to accept about 2 · ln δ / ln(1 − α) of ``units`` calibration units:
     twice what an errorless sample needs to pass, so that an error or two need not end the
     search at once. The following ones accept more and more, down to every answered row.
     """
-    values = np.sort(np.unique(confidence[answered]))[::-1]
-    if not len(values):
+    values = validation.thresholds()
+    if not values:
         return []
-    share = np.array([(answered & (confidence >= value)).mean() for value in values])
-    first = 2 * math.log(delta) / math.log(1 - target_risk)
-    begin = int(np.searchsorted(share * units, first))
-    if begin >= len(values):
-        begin = len(values) - 1
+    share = np.array([validation.count(value)[0] for value in values]) / len(validation)
+    first = 2 * math.log(goal.delta) / math.log(1 - goal.risk)
+    begin = min(int(np.searchsorted(share * units, first)), len(values) - 1)
     steps = np.linspace(begin, len(values) - 1, min(_CANDIDATES, len(values) - begin))
-    return [float(values[round(step)]) for step in steps]
+    return [values[round(step)] for step in steps]
 
 
-def certify(
-    thresholds: Sequence[float],
-    confidence: Array,
-    answered: Flags,
-    right: Flags,
-    target_risk: float,
-    delta: float,
-) -> Guarantee | Infeasible:
-    """Test the candidates in their order on independent calibration units.
+def certify(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+    """Look at independent calibration units, once, by the procedure of the goal.
 
-    Error counts are integers and the tail is exact: P(Binomial(accepted, α) ≤ errors) ≤ δ.
+    ``thresholds`` are the candidates, the strictest first; SGR and conformal risk control find
+    their own among the units' confidences.
     """
+    procedures: dict[Procedure, Callable[..., Guarantee | Infeasible]] = {
+        "fixed-sequence": _fixed_sequence,
+        "holm": _holm,
+        "sgr": _sgr,
+        "crc": _crc,
+    }
+    return procedures[goal.procedure](thresholds, units, goal)
+
+
+def tail(accepted: int, errors: int, risk: float) -> float:
+    """P(Binomial(accepted, risk) ≤ errors): the exact p-value of "the risk exceeds it"."""
     from scipy.stats import binom
 
+    return float(binom.cdf(errors, accepted, risk)) if accepted else 1.0
+
+
+def upper_bound(accepted: int, errors: int, delta: float) -> float:
+    """Clopper–Pearson's upper bound of the risk at confidence 1 − δ, from integer counts."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - delta, errors + 1, accepted - errors)) if errors < accepted else 1.0
+
+
+def _fixed_sequence(
+    thresholds: Sequence[float], units: Units, goal: Goal
+) -> Guarantee | Infeasible:
     passed: Guarantee | None = None
     for number, threshold in enumerate(thresholds, 1):
-        accept = answered & (confidence >= threshold)
-        accepted, errors = int(accept.sum()), int((accept & ~right).sum())
-        p_value = float(binom.cdf(errors, accepted, target_risk)) if accepted else 1.0
-        if p_value > delta:
+        p_value = tail(*units.count(threshold), goal.risk)
+        if p_value > goal.delta:
             break
-        passed = Guarantee(
-            target_risk, delta, threshold, len(confidence), accepted, errors, p_value, number
-        )
-    if passed is not None:
-        return passed
-    accept = answered & (confidence >= thresholds[0]) if thresholds else np.zeros(0, dtype=bool)
-    accepted, errors = int(accept.sum()), int((accept & ~right).sum()) if thresholds else 0
-    needed = _rows_needed(len(confidence), accepted, errors, target_risk, delta)
-    return Infeasible(len(confidence), accepted, errors, needed)
+        passed = _guarantee(threshold, units, goal, number, p_value)
+    return passed or _infeasible(thresholds, units, goal, goal.delta)
 
 
-def _rows_needed(
-    rows: int, accepted: int, errors: int, target_risk: float, delta: float
-) -> int | None:
-    """Rows that would pass if errors and acceptance kept their present rates."""
-    from scipy.stats import binom
+def _holm(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+    p_values = {threshold: tail(*units.count(threshold), goal.risk) for threshold in thresholds}
+    passed = []
+    for number, threshold in enumerate(sorted(p_values, key=lambda t: p_values[t])):
+        if p_values[threshold] > goal.delta / (len(p_values) - number):
+            break
+        passed.append(threshold)
+    if not passed:
+        return _infeasible(thresholds, units, goal, goal.delta / max(1, len(p_values)))
+    least = min(passed)
+    return _guarantee(least, units, goal, len(p_values), p_values[least])
 
-    if not accepted or errors / accepted >= target_risk:
+
+def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+    own = units.thresholds()
+    steps = max(1, math.ceil(math.log2(len(own) + 1)))
+    level = goal.delta / steps
+    low, high = 0, len(own)  # the least strict threshold that passes lies before ``high``
+    found: Guarantee | None = None
+    while low < high:
+        middle = (low + high) // 2
+        accepted, errors = units.count(own[middle])
+        if upper_bound(accepted, errors, level) <= goal.risk:
+            found = _guarantee(own[middle], units, goal, steps, None)
+            low = middle + 1
+        else:
+            high = middle
+    return found or _infeasible(own[len(own) // 2 :], units, goal, level)
+
+
+def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+    own = units.thresholds()
+    # Errors grow as the threshold falls, so that those which pass are the strictest ones.
+    passed = [t for t in own if (units.count(t)[1] + 1) / (len(units) + 1) <= goal.risk]
+    if not passed:
+        counts = units.count(own[0]) if own else (0, 0)
+        # One error more than none has to fit: (0 + 1) / (n + 1) ≤ α.
+        return Infeasible(len(units), *counts, math.ceil(1 / goal.risk) - 1)
+    return _guarantee(passed[-1], units, goal, len(own), None)
+
+
+def _guarantee(
+    threshold: float, units: Units, goal: Goal, tested: int, p_value: float | None
+) -> Guarantee:
+    accepted, errors = units.count(threshold)
+    bound = None
+    if goal.procedure == "sgr":
+        bound = upper_bound(accepted, errors, goal.delta / tested)
+    delta = None if goal.procedure == "crc" else goal.delta
+    return Guarantee(
+        goal.procedure,
+        goal.risk,
+        delta,
+        threshold,
+        len(units),
+        accepted,
+        errors,
+        tested,
+        p_value,
+        bound,
+    )
+
+
+def _infeasible(thresholds: Sequence[float], units: Units, goal: Goal, level: float) -> Infeasible:
+    accepted, errors = units.count(thresholds[0]) if thresholds else (0, 0)
+    needed = _units_needed(len(units), accepted, errors, goal.risk, level)
+    return Infeasible(len(units), accepted, errors, needed)
+
+
+def _units_needed(units: int, accepted: int, errors: int, risk: float, level: float) -> int | None:
+    """Units that would pass if errors and acceptance kept their present rates."""
+    if not accepted or errors / accepted >= risk:
         return None
-    rate = errors / accepted
-    size = max(accepted, 1)
-    while binom.cdf(math.ceil(rate * size), size, target_risk) > delta:
+    rate, size = errors / accepted, accepted
+    while tail(size, math.ceil(rate * size), risk) > level:
         size = math.ceil(size * 1.05) + 1
-        if size > 10_000_000:
+        if size > _MOST_UNITS:
             return None
-    return math.ceil(size * rows / accepted)
-
-
-def by_cost(
-    confidence: Array, answered: Flags, right: Flags, cost_wrong: float, cost_abstain: float
-) -> float:
-    """The threshold with the least cost on validation rows; without any guarantee.
-
-    Every wrong answer costs ``cost_wrong``, every question not answered ``cost_abstain``. Among
-    equal costs the strictest threshold wins; tied confidences are answered or declined together.
-    """
-    best_cost, best = cost_abstain * len(confidence), math.inf
-    for value in np.sort(np.unique(confidence[answered]))[::-1]:
-        accept = answered & (confidence >= value)
-        cost = cost_wrong * (accept & ~right).sum() + cost_abstain * (~accept).sum()
-        if cost < best_cost - 1e-12:
-            best_cost, best = float(cost), float(value)
-    # Infinity is not a JSON number, and no confidence exceeds 1.
-    return 1.0 + 1e-9 if math.isinf(best) else best
+    return math.ceil(size * units / accepted)

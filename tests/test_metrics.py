@@ -191,7 +191,7 @@ def test_judging_declines_scores_the_empty_answer() -> None:
     from curate.record import Row
 
     rows = [Row("q", "c", answers=["Nile"], sufficient=True), Row("q", "c", sufficient=False)]
-    answers = [Answer("the Nile", False, -1.0, 3, -5.0, None)] * 2
+    answers = [Answer("the Nile", False, (-0.5, -0.5))] * 2
     half = np.array([0.5, 0.5])
     kept = judge(rows, answers, half, half, 0.5, [False, False])
     declined = judge(rows, answers, half, half, 0.5, [True, True])

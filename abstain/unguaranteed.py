@@ -1,0 +1,58 @@
+"""Thresholds that suit a purpose, chosen on validation rows, without any guarantee."""
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from abstain.signals import Array
+from abstain.threshold import Flags, Units
+
+Aim = Literal["cost", "coverage", "f1"]
+AIMS: tuple[Aim, ...] = get_args(Aim)
+NEVER = 1.0 + 1e-9  # no confidence exceeds 1, and infinity is not a JSON number
+
+
+def by_cost(units: Units, cost_wrong: float, cost_abstain: float) -> float:
+    """The threshold with the least cost.
+
+    Every wrong answer costs ``cost_wrong``, every question not answered ``cost_abstain``. Among
+    equal costs the strictest threshold wins.
+    """
+    best_cost, best = cost_abstain * len(units), NEVER
+    for threshold in units.thresholds():
+        accepted, errors = units.count(threshold)
+        cost = cost_wrong * errors + cost_abstain * (len(units) - accepted)
+        if cost < best_cost - 1e-12:
+            best_cost, best = cost, threshold
+    return best
+
+
+def by_coverage(units: Units, share: float) -> float:
+    """The strictest threshold that answers at least this share of all questions.
+
+    Where the model answers fewer, the one that lets all its answers pass.
+    """
+    needed = math.ceil(share * len(units) - 1e-9)
+    best = NEVER
+    for threshold in units.thresholds():
+        if units.count(best)[0] >= needed:
+            break
+        best = threshold
+    return best
+
+
+def by_f1(units: Units, f1: Array, sufficient: Flags) -> float:
+    """The threshold with the best mean F1 of SQuAD 2.0, where declining is an empty answer.
+
+    ``f1`` [rows] is that of what the model said. Chosen by official scripts on the evaluated rows
+    themselves, which makes it an oracle there; here on validation.
+    """
+    when_declined = (~sufficient).astype(float)
+    best_score, best = float(when_declined.mean()) if len(units) else 0.0, NEVER
+    for threshold in units.thresholds():
+        accept = units.answered & (units.confidence >= threshold)
+        score = float(np.where(accept, f1, when_declined).mean())
+        if score > best_score + 1e-12:
+            best_score, best = score, threshold
+    return best
