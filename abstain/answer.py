@@ -1,10 +1,15 @@
 """One answer with the evidence that signals are made of."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from abstain.calibration import Calibration
+    from abstain.evidence import Evidence
     from abstain.mc_dropout import DropoutSamples
+    from curate.contract import Contract
+    from curate.record import Row
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,31 @@ class Answer:
     def mean_log_likelihood(self) -> float:
         """Log-likelihood per token."""
         return self.log_likelihood / max(1, self.tokens)
+
+
+class Answering(Protocol):
+    """What answers questions: a model in this process, or a server."""
+
+    contract: "Contract"
+    evidence: "Evidence"  # gathered with every answer
+    seconds: dict[str, float]  # spent on each kind of evidence
+
+    @property
+    def calibration(self) -> "Calibration | None":
+        """What its confidence and its policy are, where it has been calibrated."""
+        ...
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the model has: what a complete forward pass runs."""
+        ...
+
+    def gather(self, evidence: "Evidence") -> None:
+        """Gather this evidence with every answer from now on."""
+        ...
+
+    def answer(
+        self, rows: "Sequence[Row]", max_new_tokens: int = 64
+    ) -> "Iterator[list[tuple[int, Answer]]]":
+        """Answers with their rows' numbers, in any order."""
+        ...

@@ -35,7 +35,7 @@ from abstain.prefix import (
 )
 from abstain.probe import load_probe
 from abstain.reason import ReasonHead, load_reason_head
-from abstain.run import read_run_file
+from abstain.run import RunFile, read_run_file
 from abstain.self_checks import TRUE_QUESTION, draw_samples, draw_samples_alone, true_logits
 from curate.contract import Contract
 from curate.errors import UserError
@@ -70,6 +70,11 @@ class Answerer:
         self._window = window(loaded.model.config)
         self.seconds: dict[str, float] = defaultdict(float)  # spent on each kind of evidence
         self.gather(calibration.evidence if calibration is not None else Evidence())
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the model has: what a complete forward pass runs."""
+        return int(self.loaded.model.config.get_text_config().num_hidden_layers)
 
     @property
     def head(self) -> SufficiencyHead | None:
@@ -124,7 +129,7 @@ class Answerer:
         prompts = [self.prompt_tokens(row, 0) for row in rows]
         contexts = [row.context for row in rows]
         lengths = own_lengths(contexts, [len(prompt) for prompt in prompts])
-        layers = range(self.loaded.model.config.get_text_config().num_hidden_layers + 1)
+        layers = range(self.blocks + 1)
         max_rows = MAX_ROWS if self.packing else 1
         for pack in group_by_prefix(contexts, lengths, max_rows, MAX_BRANCH_TOKENS):
             tree, questions = branch_out([prompts[i] for i in pack])
@@ -327,10 +332,19 @@ def _nothing() -> Iterator[list[Tensor]]:
     yield []
 
 
-def load_answerer(name: str) -> Answerer:
-    """An answerer for a run's folder, or for an untrained model with the default contract."""
+def load_answerer(name: str, contract: Contract | None = None) -> Answerer:
+    """An answerer for a run's folder, or for an untrained model with a contract (or the default).
+
+    Raises `UserError` for another contract than a run was trained with.
+    """
     loaded = load_model(name)
     stored = read_run_file(loaded.run)
+    if contract is not None:
+        if loaded.run is not None:
+            raise UserError(
+                f"{name}: a run keeps the prompt and the phrase that it was trained with"
+            )
+        stored = RunFile(contract)
     head = load_head(loaded.run) if loaded.run is not None else None
     probe = load_probe(loaded.run) if loaded.run is not None else None
     reason_head = load_reason_head(loaded.run) if loaded.run is not None else None

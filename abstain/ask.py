@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from abstain.answerer import Answerer
+from abstain.answer import Answering
 from abstain.predict import answer_all, route
 from abstain.router import Decision, log_decision
 from abstain.signals import available, matrix
@@ -31,7 +31,7 @@ class Response:
 
 
 def ask(
-    answerer: Answerer, context: str, questions: Sequence[str], log: Path | None
+    answerer: Answering, context: str, questions: Sequence[str], log: Path | None
 ) -> list[Response]:
     """Answer or decline each question, computing the context once; log every decision."""
     rows = [Row(question=question, context=context) for question in questions]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from abstain.evidence import Evidence
 from abstain.calibrator import Calibrator
+from abstain.evidence import Evidence
 from abstain.router import Policy
 
 RIGHT_F1 = 0.5

@@ -12,6 +12,8 @@ from curate import console
 from curate.console import json_option
 
 if TYPE_CHECKING:
+    from abstain.answer import Answering
+    from abstain.compare import Block
     from abstain.evidence import Evidence
 
 _PATH = click.Path(path_type=Path)
@@ -207,24 +209,100 @@ def signals(as_json: bool) -> None:
     "--data", type=_PATH, required=True, help="Data-set folder (its test split), or a file of rows."
 )
 @click.option("--out", type=_PATH, required=True, help="Folder for metrics, predictions, report.")
+@click.option("--abstention-phrase", help="What an untrained model is told to say instead.")
+@click.option(
+    "--shots",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Worked examples in an untrained model's prompt, drawn from --data's train split.",
+)
+@click.option("--model-name", help="Of the model to ask for, where RUN is an address.")
 @_evidence_options("free")
 @json_option
 def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Measure RUN on the test split: metrics.json, predictions.parquet, report.html.
 
     RUN is a folder of `train run`, or a model (hub id, local folder, smollm2-135m) to see what an
-    untrained one does with the same prompt. --signals adds signals to the table of what each is
+    untrained one does with the same prompt, or the address of an OpenAI-compatible server
+    (http://…/v1; its key in OPENAI_API_KEY). --signals adds signals to the table of what each is
     worth and costs; what the run's own confidence needs is gathered in any case.
     """
     from abstain import evaluate as evaluation
-    from abstain.answerer import load_answerer
 
     _, evidence = _evidence(options)
-    metrics = evaluation.evaluate(run, load_answerer(run), data, out, evidence)
+    metrics = evaluation.evaluate(run, _answerer(run, data, options), data, out, evidence)
     blocks = [name for name in ("raw", "routed") if name in metrics]
     lines = [(key, *(_interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
     text = f"{console.table(('metric', *blocks), lines)}\n\nreport: {out / 'report.html'}"
     console.show(metrics, text, as_json)
+
+
+def _answerer(run: str, data: Path, options: dict[str, Any]) -> "Answering":
+    """A run, an untrained model, or a server, with the prompt that the options ask for."""
+    from abstain.answerer import load_answerer
+    from abstain.endpoint import Endpoint
+    from abstain.shots import draw_shots
+    from curate.contract import Contract
+    from curate.errors import UserError
+    from curate.record import read_fold
+
+    phrase, shots = options["abstention_phrase"], options["shots"]
+    contract = None
+    if phrase is not None or shots:
+        contract = Contract(phrase) if phrase is not None else Contract()
+        if shots:
+            if not data.is_dir():
+                raise UserError(
+                    "--shots draws from a train split: give a data-set folder as --data"
+                )
+            drawn = draw_shots(read_fold(data, "train"), shots, contract, seed=13)
+            contract = replace(contract, shots=drawn)
+    if run.startswith(("http://", "https://")):
+        return Endpoint(run, contract or Contract(), options["model_name"])
+    return load_answerer(run, contract)
+
+
+@cli.command()
+@click.argument("evaluations", type=_PATH, nargs=-1, required=True)
+@click.option(
+    "--block",
+    type=click.Choice(["raw", "routed"]),
+    default="routed",
+    show_default=True,
+    help="What the models said, or what came of it behind the threshold.",
+)
+@json_option
+def compare(evaluations: tuple[Path, ...], block: "Block", as_json: bool) -> None:
+    """Compare two or more EVALUATIONS (folders of `abstain evaluate`) on the rows they share.
+
+    Differences are from the first one, with 95 % intervals of a paired bootstrap: both runs on the
+    same draws of documents. An interval without 0 is marked with an asterisk.
+    """
+    from abstain import compare as comparing
+    from curate.errors import UserError
+
+    if len(evaluations) < 2:
+        raise UserError("give at least two folders of `abstain evaluate`")
+    found = comparing.compare(evaluations, block)
+    first, *others = found["metrics"]
+    lines = []
+    for key, value in found["metrics"][first].items():
+        cells = [_interval(value)]
+        for other in others:
+            cells += [_interval(found["metrics"][other][key]), _change(found, other, key)]
+        lines.append((key, *cells))
+    header = ["metric", first]
+    for other in others:
+        header += [other, "difference"]
+    console.show(found, console.table(header, lines), as_json)
+
+
+def _change(found: dict[str, Any], other: str, key: str) -> str:
+    change = found["differences"][other][key]
+    low, high = change["low"], change["high"]
+    sure = low is not None and (low > 0 or high < 0)
+    return _interval(change) + (" *" if sure else "")
 
 
 def _interval(metric: dict[str, float | None]) -> str:

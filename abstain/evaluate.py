@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from abstain import report
-from abstain.answerer import Answerer
+from abstain.answer import Answering
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
-from abstain.groups import context_groups
+from abstain.groups import resampling_groups
 from abstain.metrics import Judged, aurc, auroc, compute, with_intervals
 from abstain.predict import Predictions, predict
 from abstain.signals import SIGNALS, Array, available, matrix
@@ -23,11 +23,9 @@ from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows
 
-FEW_DOCUMENTS = 20
-
 
 def evaluate(
-    name: str, answerer: Answerer, data: Path, out: Path, evidence: Evidence
+    name: str, answerer: Answering, data: Path, out: Path, evidence: Evidence
 ) -> dict[str, Any]:
     """Evaluate the run (or untrained model) ``name`` and write the three files into ``out``.
 
@@ -61,15 +59,14 @@ class Cost:
     milliseconds: float  # an answer; shared with the other signals of its kind
 
 
-def _costs(answerer: Answerer, rows: int) -> dict[str, Cost]:
+def _costs(answerer: Answering, rows: int) -> dict[str, Cost]:
     """Of each signal, and of the answer itself under the name "answer"."""
-    blocks = answerer.loaded.model.config.get_text_config().num_hidden_layers
     seconds = {kind: 1000 * spent / rows for kind, spent in answerer.seconds.items()}
     kinds = {"true_logit": "p_true", "samples": "samples", "dropout": "dropout"}
     costs = {"answer": Cost(1.0, seconds["answer"])}
     for name, signal in SIGNALS.items():
         spent = seconds.get(kinds.get(signal.needs, ""), 0.0)
-        costs[name] = Cost(signal.passes(answerer.evidence, blocks), spent)
+        costs[name] = Cost(signal.passes(answerer.evidence, answerer.blocks), spent)
     return costs
 
 
@@ -89,14 +86,6 @@ def measure(predictions: Predictions, costs: dict[str, Cost]) -> dict[str, Any]:
         "by_signal": _by_signal(predictions, groups, costs),
         "milliseconds_an_answer": costs["answer"].milliseconds,
     }
-
-
-def resampling_groups(rows: Sequence[Row]) -> tuple[list[str], str]:
-    """What the bootstrap draws: documents, or contexts where there are too few documents."""
-    documents = [row.document_id for row in rows]
-    if len(set(documents)) >= FEW_DOCUMENTS:
-        return documents, "document"
-    return context_groups(rows), "context"
 
 
 def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from curate.dedup import context_id
 from curate.record import Row
 
+FEW_DOCUMENTS = 20
+
 
 def context_groups(rows: Sequence[Row]) -> list[str]:
     """For each row, the context that it goes back to.
@@ -23,3 +25,11 @@ def context_groups(rows: Sequence[Row]) -> list[str]:
         return row.context_id or context_id(row.context) or row.id
 
     return [group(row) for row in rows]
+
+
+def resampling_groups(rows: Sequence[Row]) -> tuple[list[str], str]:
+    """What a bootstrap draws: documents, or contexts where there are too few documents."""
+    documents = [row.document_id for row in rows]
+    if len(set(documents)) >= FEW_DOCUMENTS:
+        return documents, "document"
+    return context_groups(rows), "context"

@@ -7,8 +7,10 @@ dropout; then that fixed answer and the abstention phrase are scored under each 
 - ``full``: dropout on every token in every block; T complete passes, the reference.
 - ``suffix``: the context is read once, without dropout, and its keys and values are shared; the
   question, the answer and the phrase are T branches over it, many to a forward pass.
-- ``top-k``: as ``suffix``, and dropout in the highest k blocks only. What enters those blocks is
-  the same in all samples and was computed when the answer was generated: only k blocks run.
+- ``top-k``: as ``suffix``, but dropout in the highest k blocks only, and from the prompt's last
+  token on. What enters those blocks is the same in all samples and was computed when the answer was
+  generated: only k blocks run, on the few tokens that are scored. (Dropping in the question's
+  tokens too costs 1.7 times as much and ranks answers the same, to 0.001 of rank correlation.)
 
 One mask a module and sample, shared over positions, is the default; ``token`` draws one a token.
 """
@@ -188,7 +190,7 @@ class McDropout:
         tokens = logits = 0
         for number, item in enumerate(items):
             scored = sum(map(len, self._endings(item)))
-            own = len(item.prompt) - item.shared + scored
+            own = len(item.prompt) - self._begin(item) + scored
             before = items[chunk[-1][0]].prompt_at if chunk else []
             apart = before[: item.shared] != item.prompt_at[: item.shared]
             for sample in range(self.settings.samples):
@@ -201,50 +203,58 @@ class McDropout:
                 logits += scored
         yield chunk
 
+    def _begin(self, item: Item) -> int:
+        """The first token of the prompt that is read under the masks."""
+        return len(item.prompt) - 1 if self.scope == "top-k" else item.shared
+
     def _branches(
         self, masks: Masks, chunk: Sequence[tuple[Item, int, _Sums]], trace: Trace
     ) -> None:
-        """Many samples in one forward pass, over the prefix that the cache holds."""
+        """Many samples in one forward pass, over what the cache holds of their prompts."""
         first = chunk[0][0]
-        prefix_at = first.prompt_at[: first.shared]
         tree = Tree()
         root = tree.add(first.prompt[: first.shared])
+        cached = first.prompt_at[: first.shared]
+        parents: dict[str, int] = {}
+        for item, _, _ in chunk:
+            if item.name not in parents:
+                part = slice(item.shared, self._begin(item))
+                parents[item.name] = tree.add(item.prompt[part], root)
+                cached = cached + item.prompt_at[part]
         draws, at, source = [], [], []
         for item, sample, _ in chunk:
-            start = len(tree)
-            question = tree.add(item.prompt[item.shared :], root)
+            start, begin = len(tree), self._begin(item)
+            question = tree.add(item.prompt[begin:], parents[item.name])
             at.append(_hang(tree, question, self._endings(item)))
             draws.append(Draw(item.name, sample, len(tree) - start))
-            source += [*item.prompt_at[item.shared :], *item.phrase_at]
+            source += [*item.prompt_at[begin:], *item.phrase_at]
             source += item.answer_at if len(at[-1]) == 2 else []
         flat = [index for parts in at for part in parts for index in part]
         above = [layer for layer in self.layers if layer > self.lowest]
         with masks.laid(draws):
-            output = self._forward(tree, flat, above, prefix_at, source, trace)
+            output = self._forward(tree, flat, above, cached, source, trace)
         log_p = output.logits.log_softmax(-1)
-        begin = 0
+        place = 0
         for (item, _, total), parts in zip(chunk, at, strict=True):
-            hidden = item.hidden | dict(zip(above, output.hidden[begin], strict=True))
+            hidden = item.hidden | dict(zip(above, output.hidden[place], strict=True))
             lengths = [len(part) for part in parts]
-            self._add(total, item, log_p[begin : begin + sum(lengths)].split(lengths), hidden)
-            begin += sum(lengths)
+            self._add(total, item, log_p[place : place + sum(lengths)].split(lengths), hidden)
+            place += sum(lengths)
 
     def _forward(
         self,
         tree: Tree,
         at: list[int],
         layers: Sequence[int],
-        prefix_at: Sequence[int],
+        cached: Sequence[int],
         source: Sequence[int],
         trace: Trace,
     ) -> Any:
         """All blocks, or the top ones on what entered them when the answer was generated."""
         if not self.skips or trace.entering is None:
-            return forward(
-                self.model, tree, at, layers, cut_cache(self.model, trace.cache, prefix_at)
-            )
+            return forward(self.model, tree, at, layers, cut_cache(self.model, trace.cache, cached))
         states = trace.entering[torch.tensor(source, device=trace.entering.device)]
-        cache = cut_cache(self.model, trace.cache, prefix_at, self.lowest)
+        cache = cut_cache(self.model, trace.cache, cached, self.lowest)
         counted = [layer - self.lowest for layer in layers]
         with only_from(self.model, self.lowest):
             return forward(self.model, tree, at, counted, cache, states)

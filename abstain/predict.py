@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from abstain.answer import Answer
-from abstain.answerer import Answerer
+from abstain.answer import Answer, Answering
 from abstain.calibration import RIGHT_F1, Calibration
+from abstain.groups import resampling_groups
 from abstain.metrics import Judged, exact_match, f1
 from abstain.router import Decision, Policy, decide
 from abstain.signals import Array, available, matrix
 from curate.record import Row
 
 
-def answer_all(answerer: Answerer, rows: Sequence[Row], label: str | None = None) -> list[Answer]:
+def answer_all(answerer: Answering, rows: Sequence[Row], label: str | None = None) -> list[Answer]:
     """Answers in the order of the rows; with a progress bar, where it has a label."""
     found: dict[int, Answer] = {}
     with tqdm(total=len(rows), desc=label, unit="row", disable=label is None) as bar:
@@ -52,7 +52,7 @@ def _p_sufficient(answer: Answer) -> float:
 
 
 def route(
-    answerer: Answerer, rows: Sequence[Row], answers: Sequence[Answer]
+    answerer: Answering, rows: Sequence[Row], answers: Sequence[Answer]
 ) -> tuple[Array, Array, list[Decision]]:
     """P(right), P(sufficient) and what is done with each answer, by the run's own policy."""
     calibration = answerer.calibration
@@ -95,6 +95,7 @@ class Predictions:
 
     rows: list[Row]
     answers: list[Answer]
+    groups: list[str]  # what the bootstrap draws
     raw: Judged
     routed: Judged | None  # None where there is no calibration
     rules: list[str]
@@ -105,6 +106,7 @@ class Predictions:
             "id": [row.id for row in self.rows],
             "document_id": [row.document_id for row in self.rows],
             "context_id": [row.context_id for row in self.rows],
+            "group": self.groups,
             "question": [row.question for row in self.rows],
             "answers": [row.answers for row in self.rows],
             "sufficient": [row.sufficient for row in self.rows],
@@ -126,7 +128,7 @@ class Predictions:
         return columns | {name: values[:, i].tolist() for i, name in enumerate(names)}
 
 
-def predict(answerer: Answerer, rows: list[Row], label: str) -> Predictions:
+def predict(answerer: Answering, rows: list[Row], label: str) -> Predictions:
     """Answer, calibrate, route and judge ``rows``."""
     calibration = answerer.calibration
     answers = answer_all(answerer, rows, label)
@@ -138,4 +140,7 @@ def predict(answerer: Answerer, rows: list[Row], label: str) -> Predictions:
     routed = None
     if calibration is not None:
         routed = judge(rows, answers, confidence, p_sufficient, right_f1, declined)
-    return Predictions(rows, answers, raw, routed, [decision.rule for decision in decisions])
+    groups, _ = resampling_groups(rows)
+    return Predictions(
+        rows, answers, groups, raw, routed, [decision.rule for decision in decisions]
+    )

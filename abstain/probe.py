@@ -24,7 +24,7 @@ from abstain.signals import Array
 
 FILE = "probe.safetensors"
 MOST_LAYERS = 6
-PENALTIES = (3e-5, 3e-4, 3e-3, 3e-2)  # scikit-learn's C
+PENALTIES = (3e-5, 3e-4, 3e-3, 3e-2, 3e-1)  # scikit-learn's C
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,15 @@ class Units:
         accept = self.answered & (self.confidence >= threshold)
         return int(accept.sum()), int((accept & ~self.right).sum())
 
-    def thresholds(self) -> list[float]:
-        """Every confidence at which one more unit is answered, the strictest first."""
-        return [float(value) for value in np.unique(self.confidence[self.answered])[::-1]]
+    def curve(self) -> tuple[list[float], list[int], list[int]]:
+        """Every confidence at which more units are answered, the strictest first.
+
+        With it, how many are answered there, and how many of those wrongly.
+        """
+        values, tie = np.unique(self.confidence[self.answered], return_inverse=True)
+        accepted = np.bincount(tie, minlength=len(values))[::-1].cumsum()
+        wrong = np.bincount(tie[~self.right[self.answered]], minlength=len(values))
+        return values[::-1].tolist(), accepted.tolist(), wrong[::-1].cumsum().tolist()
 
 
 @dataclass(frozen=True)
@@ -114,16 +120,19 @@ class Infeasible:
 def candidates(validation: Units, units: int, goal: Goal) -> list[float]:
     """Thresholds in the order of testing, from validation rows alone.
 
-    The first is expected to accept about 2 · ln δ / ln(1 − α) of ``units`` calibration units:
-    twice what an errorless sample needs to pass, so that an error or two need not end the
-    search at once. The following ones accept more and more, down to every answered row.
+    The first is the one that ``units`` calibration units are expected to pass most surely, by the
+    p-value that validation's rates would give there: a stricter one has too few units, a laxer one
+    too many errors. The following ones accept more and more, down to every answered row.
     """
-    values = validation.thresholds()
+    values, accepted, errors = validation.curve()
     if not values:
         return []
-    share = np.array([validation.count(value)[0] for value in values]) / len(validation)
-    first = 2 * math.log(goal.delta) / math.log(1 - goal.risk)
-    begin = min(int(np.searchsorted(share * units, first)), len(values) - 1)
+    expected = []
+    for count, wrong in zip(accepted, errors, strict=True):
+        size = int(count / len(validation) * units)
+        rate = (wrong + 0.5) / (count + 1)
+        expected.append(tail(size, math.ceil(rate * size), goal.risk))
+    begin = int(np.argmin(expected))
     steps = np.linspace(begin, len(values) - 1, min(_CANDIDATES, len(values) - begin))
     return [values[round(step)] for step in steps]
 
@@ -145,16 +154,21 @@ def certify(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee 
 
 def tail(accepted: int, errors: int, risk: float) -> float:
     """P(Binomial(accepted, risk) ≤ errors): the exact p-value of "the risk exceeds it"."""
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
-    return float(binom.cdf(errors, accepted, risk)) if accepted else 1.0
+    return float(bdtr(errors, accepted, risk)) if accepted else 1.0
 
 
 def upper_bound(accepted: int, errors: int, delta: float) -> float:
-    """Clopper–Pearson's upper bound of the risk at confidence 1 − δ, from integer counts."""
-    from scipy.stats import beta
+    """Clopper–Pearson's upper bound of the risk at confidence 1 − δ, from integer counts.
 
-    return float(beta.ppf(1 - delta, errors + 1, accepted - errors)) if errors < accepted else 1.0
+    The quantile 1 − δ of Beta(errors + 1, accepted − errors).
+    """
+    from scipy.special import betaincinv
+
+    if errors >= accepted:
+        return 1.0
+    return float(betaincinv(errors + 1, accepted - errors, 1 - delta))
 
 
 def _fixed_sequence(
@@ -183,15 +197,14 @@ def _holm(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | 
 
 
 def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
-    own = units.thresholds()
+    own, accepted, errors = units.curve()
     steps = max(1, math.ceil(math.log2(len(own) + 1)))
     level = goal.delta / steps
     low, high = 0, len(own)  # the least strict threshold that passes lies before ``high``
     found: Guarantee | None = None
     while low < high:
         middle = (low + high) // 2
-        accepted, errors = units.count(own[middle])
-        if upper_bound(accepted, errors, level) <= goal.risk:
+        if upper_bound(accepted[middle], errors[middle], level) <= goal.risk:
             found = _guarantee(own[middle], units, goal, steps, None)
             low = middle + 1
         else:
@@ -200,13 +213,17 @@ def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible
 
 
 def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
-    own = units.thresholds()
+    own, accepted, errors = units.curve()
     # Errors grow as the threshold falls, so that those which pass are the strictest ones.
-    passed = [t for t in own if (units.count(t)[1] + 1) / (len(units) + 1) <= goal.risk]
+    passed = [
+        threshold
+        for threshold, wrong in zip(own, errors, strict=True)
+        if (wrong + 1) / (len(units) + 1) <= goal.risk
+    ]
     if not passed:
-        counts = units.count(own[0]) if own else (0, 0)
         # One error more than none has to fit: (0 + 1) / (n + 1) ≤ α.
-        return Infeasible(len(units), *counts, math.ceil(1 / goal.risk) - 1)
+        needed = math.ceil(1 / goal.risk) - 1
+        return Infeasible(len(units), sum(accepted[:1]), sum(errors[:1]), needed)
     return _guarantee(passed[-1], units, goal, len(own), None)
 
 

@@ -20,8 +20,7 @@ def by_cost(units: Units, cost_wrong: float, cost_abstain: float) -> float:
     equal costs the strictest threshold wins.
     """
     best_cost, best = cost_abstain * len(units), NEVER
-    for threshold in units.thresholds():
-        accepted, errors = units.count(threshold)
+    for threshold, accepted, errors in zip(*units.curve(), strict=True):
         cost = cost_wrong * errors + cost_abstain * (len(units) - accepted)
         if cost < best_cost - 1e-12:
             best_cost, best = cost, threshold
@@ -34,11 +33,11 @@ def by_coverage(units: Units, share: float) -> float:
     Where the model answers fewer, the one that lets all its answers pass.
     """
     needed = math.ceil(share * len(units) - 1e-9)
-    best = NEVER
-    for threshold in units.thresholds():
-        if units.count(best)[0] >= needed:
+    best, answered = NEVER, 0
+    for threshold, accepted, _ in zip(*units.curve(), strict=True):
+        if answered >= needed:
             break
-        best = threshold
+        best, answered = threshold, accepted
     return best
 
 
@@ -50,7 +49,7 @@ def by_f1(units: Units, f1: Array, sufficient: Flags) -> float:
     """
     when_declined = (~sufficient).astype(float)
     best_score, best = float(when_declined.mean()) if len(units) else 0.0, NEVER
-    for threshold in units.thresholds():
+    for threshold in units.curve()[0]:
         accept = units.answered & (units.confidence >= threshold)
         score = float(np.where(accept, f1, when_declined).mean())
         if score > best_score + 1e-12:

@@ -27,6 +27,21 @@ def _bare(text: str) -> str:
     return text.strip().strip(".!\"'").casefold()
 
 
+def _user(context: str, question: str, history: Sequence[dict[str, str]] = ()) -> str:
+    turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in history)
+    earlier = f"Conversation so far:\n{turns}\n" if turns else ""
+    return f"Context:\n{context.strip() or NO_CONTEXT}\n\n{earlier}Question: {question.strip()}"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One worked example of a few-shot prompt; its answer may be the abstention phrase."""
+
+    context: str
+    question: str
+    answer: str
+
+
 @dataclass(frozen=True)
 class Contract:
     """What the model is told, and what it says when the context does not hold the answer."""
@@ -37,17 +52,18 @@ class Contract:
         "If the context does not contain the answer, reply: {phrase}"
     )
 
+    shots: tuple[Shot, ...] = ()  # worked examples, for models that were not fine-tuned
+
     def messages(
         self, context: str, question: str, history: Sequence[dict[str, str]] = ()
     ) -> list[dict[str, str]]:
         """The chat messages of one question; earlier turns stand between context and question."""
-        turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in history)
-        earlier = f"Conversation so far:\n{turns}\n" if turns else ""
-        user = f"Context:\n{context.strip() or NO_CONTEXT}\n\n{earlier}Question: {question.strip()}"
-        return [
-            {"role": "system", "content": self.system.format(phrase=self.abstention_phrase)},
-            {"role": "user", "content": user},
-        ]
+        system = self.system.format(phrase=self.abstention_phrase)
+        messages = [{"role": "system", "content": system}]
+        for shot in self.shots:
+            messages.append({"role": "user", "content": _user(shot.context, shot.question)})
+            messages.append({"role": "assistant", "content": shot.answer})
+        return [*messages, {"role": "user", "content": _user(context, question, history)}]
 
     def prompt(
         self,
@@ -59,8 +75,12 @@ class Contract:
         """The exact text that the model continues, up to the place where its answer begins."""
         messages = self.messages(context, question, history)
         if tokenizer.chat_template is None:  # a base model: plain text, with the same parts
-            system, user = (message["content"] for message in messages)
-            return f"{system}\n\n{user}\nAnswer: "
+            system, *turns = (message["content"] for message in messages)
+            shots = "".join(
+                f"{user}\nAnswer: {answer}\n\n"
+                for user, answer in zip(turns[:-1:2], turns[1::2], strict=True)
+            )
+            return f"{system}\n\n{shots}{turns[-1]}\nAnswer: "
         return str(
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
@@ -73,11 +93,12 @@ class Contract:
         """Whether an answer is the abstention phrase, give or take case, stops and spaces."""
         return _bare(text) == _bare(self.abstention_phrase)
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """The contract as it is stored with a run."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, str]) -> "Contract":
+    def from_json(cls, value: dict[str, Any]) -> "Contract":
         """The contract that `to_json` stored."""
-        return cls(**value)
+        shots = tuple(Shot(**shot) for shot in value.get("shots", ()))
+        return cls(value["abstention_phrase"], value["system"], shots)

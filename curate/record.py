@@ -183,14 +183,19 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
+def read_parquet(path: Path) -> pa.Table:
+    """Read Parquet; what is wrong with the file is told by name."""
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except OSError as error:
         raise os_error("read", path, error) from error
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: not a whole Parquet file ({error}); make it again") from error
+
+
+def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
+    table = read_parquet(path)
     for name in schema.names:
         if name not in table.column_names:
             raise UserError(

@@ -81,7 +81,7 @@ def reference(
     prompt = answerer.prompt_tokens(row, 0)
     bare = answerer.prompt_tokens(replace(row, question="?"), 0)
     shared = next(i for i, (a, b) in enumerate(zip(prompt, bare, strict=False)) if a != b)
-    first = 0 if settings.scope == "full" else shared
+    first = {"full": 0, "suffix": shared, "top-k": len(prompt) - 1}[settings.scope]
     name = digest(row.context, row.question, repr(row.history))
     key = hashlib.sha256(f"{settings.seed}/{name}/{sample}".encode()).digest()[:16]
     draw = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

@@ -1,0 +1,171 @@
+"""Answers of an OpenAI-compatible server, with the signals that its log-probabilities allow.
+
+What a server does not tell stays None: it scores no phrase that it did not say, its entropies are
+over the few tokens that it lists, and nobody sees its hidden states. A context is sent with every
+question; a server that caches prefixes reads it once.
+"""
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from abstain.answer import Answer
+from abstain.calibration import Calibration
+from abstain.evidence import Evidence
+from abstain.self_checks import NO, TRUE_QUESTION, YES
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.record import Row
+
+TOP = 20  # tokens listed for each place: the most that the interface allows
+PARALLEL = 4
+# What a server answers that has no model to name: the interface wants some name all the same.
+_ANY = "default"
+
+
+class Endpoint:
+    """A model behind an address such as ``http://127.0.0.1:8080/v1``."""
+
+    calibration: Calibration | None = None
+    blocks = 1  # unknown; only MC dropout's cost hangs on it, which a server cannot give
+
+    def __init__(self, address: str, contract: Contract, model: str | None = None) -> None:
+        """Without a ``model``, the first that the server lists.
+
+        The key is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the
+        server cannot be reached.
+        """
+        import openai
+
+        self.address = address
+        self.contract = contract
+        self.evidence = Evidence()
+        self.seconds: dict[str, float] = defaultdict(float)
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        self._client = openai.OpenAI(base_url=address, api_key=key, timeout=300, max_retries=3)
+        self._model = model or self._first_model()
+
+    def _first_model(self) -> str:
+        listed = self._call(self._client.models.list).data
+        return str(listed[0].id) if listed else _ANY
+
+    def gather(self, evidence: Evidence) -> None:
+        """Gather this evidence with every answer from now on; dropout is left out."""
+        self.evidence = evidence
+
+    def answer(
+        self, rows: Sequence[Row], max_new_tokens: int = 64
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        """Answers with their rows' numbers, some requests at a time, in the order of the rows."""
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            answers = pool.map(lambda row: self._answer(row, max_new_tokens), rows)
+            for number, answer in enumerate(answers):
+                yield [(number, answer)]
+
+    def _answer(self, row: Row, max_new_tokens: int) -> Answer:
+        messages = self.contract.messages(row.context, row.question, row.history)
+        said = self._ask("answer", messages, max_new_tokens)[0]
+        text = (said.message.content or "").strip()
+        places = said.logprobs.content if said.logprobs is not None else None
+        if not places:
+            raise UserError(
+                f"{self.address}: gives no log-probabilities, and confidence is made of them; "
+                "start the server with them, or use another one"
+            )
+        abstained = self.contract.is_abstention(text) or not text
+        samples = None
+        if self.evidence.samples:
+            drawn = self._draw(messages, max_new_tokens)
+            samples = tuple((choice.message.content or "").strip() for choice in drawn)
+        true_logit = self._true_logit(row, text) if self.evidence.p_true else None
+        return Answer(
+            text,
+            abstained,
+            tuple(place.logprob for place in places),
+            tuple(_entropy(place) for place in places),
+            # The whole phrase is scored only where it is what was said.
+            sum(place.logprob for place in places) if abstained and text else None,
+            _first_log_p(places[0], self.contract.abstention_phrase),
+            true_logit=true_logit,
+            samples=samples,
+        )
+
+    def _draw(self, messages: Any, max_new_tokens: int) -> list[Any]:
+        """Samples, as many to a request as the server gives: some ignore ``n``."""
+        choices: list[Any] = []
+        evidence = self.evidence
+        while len(choices) < evidence.samples:
+            choices += self._ask(
+                "samples",
+                messages,
+                max_new_tokens,
+                n=evidence.samples - len(choices),
+                temperature=evidence.temperature,
+                seed=evidence.seed + len(choices),
+            )
+        return choices[: evidence.samples]
+
+    def _true_logit(self, row: Row, text: str) -> float:
+        question = TRUE_QUESTION.format(question=row.question, answer=text)
+        messages = self.contract.messages(row.context, question, row.history)
+        [place, *_] = self._ask("p_true", messages, 1)[0].logprobs.content
+        listed = {top.token: math.exp(top.logprob) for top in place.top_logprobs}
+        # What is not listed is less likely than everything that is.
+        least = min(listed.values(), default=1e-9)
+        yes, no = (sum(listed.get(word, 0.0) for word in words) for words in (YES, NO))
+        return math.log(max(yes, least)) - math.log(max(no, least))
+
+    def _ask(self, kind: str, messages: Any, tokens: int, **how: Any) -> list[Any]:
+        started = time.perf_counter()
+        settings: dict[str, Any] = {"temperature": 0.0, "seed": self.evidence.seed, **how}
+        if kind != "samples":
+            settings |= {"logprobs": True, "top_logprobs": TOP}
+        found = self._call(
+            self._client.chat.completions.create,
+            model=self._model,
+            messages=messages,
+            max_tokens=tokens,
+            **settings,
+        )
+        # Requests run side by side, so that a kind's seconds are shared among them.
+        self.seconds[kind] += (time.perf_counter() - started) / PARALLEL
+        return list(found.choices)
+
+    def _call(self, method: Any, **arguments: Any) -> Any:
+        import openai
+
+        try:
+            return method(**arguments)
+        except openai.APIStatusError as error:
+            raise UserError(f"{self.address}: {error.status_code}: {error.message}") from error
+        except openai.APIConnectionError as error:
+            raise UserError(
+                f"{self.address}: cannot be reached ({error}); is the server running, and does the "
+                "address end in /v1?"
+            ) from error
+
+
+def _entropy(place: Any) -> float:
+    """Entropy of the listed tokens, what is not listed taken for one further token."""
+    listed = [math.exp(top.logprob) for top in place.top_logprobs]
+    rest = 1 - sum(listed)
+    return -sum(p * math.log(p) for p in [*listed, rest] if p > 0)
+
+
+def _first_log_p(place: Any, phrase: str) -> float:
+    """log P of the phrase's beginning at the first place; the least listed where it is not listed.
+
+    A listed token counts where the phrase begins with it: servers name tokens by their text.
+    """
+    starts = [
+        top.logprob
+        for top in place.top_logprobs
+        if top.token.strip() and phrase.casefold().startswith(top.token.strip().casefold())
+    ]
+    if starts:
+        return min(0.0, math.log(sum(map(math.exp, starts))))
+    return float(min((top.logprob for top in place.top_logprobs), default=place.logprob))

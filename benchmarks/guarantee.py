@@ -1,0 +1,198 @@
+"""Does the guarantee hold? Each procedure on thousands of calibration sets with known risk.
+
+    python -m benchmarks.guarantee [--draws 2000] [--predictions FILE.parquet] [--out FILE.json]
+
+Four worlds: scores with a known chance of being right, the same with ten questions a context that
+resemble each other (intra-class correlation about 0.2) counted one a context and, wrongly, all, and
+resampled predictions of a real run where there are any. In each world a validation set fixes the
+candidates, a calibration set certifies, and the true selective risk of the resulting threshold is
+looked up. Printed are the share of draws whose true risk exceeds α (it must not exceed δ, up to the
+binomial error of the draws), the share certified, and the mean coverage as a share of what an
+oracle who knows every risk would answer.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import binom, norm
+from tqdm import tqdm
+
+from abstain.signals import Array
+from abstain.threshold import PROCEDURES, Goal, Guarantee, Units, candidates, certify
+from curate.console import table
+from curate.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+DELTA = 0.05
+RISKS = (0.01, 0.05, 0.10, 0.20)
+SIZES = (100, 300, 1000)
+VALIDATION = 300
+QUESTIONS = 10  # of a context, where questions resemble each other
+CORRELATION = 0.2
+
+
+@dataclass(frozen=True)
+class World:
+    """A population to draw from, and the true risk of every threshold in it."""
+
+    draw: Callable[[Any, int], Units]
+    confidence: Array  # of a large sample, ascending
+    risk: Array  # true risk of answering at and above each of them
+    share: Array  # of all questions answered there
+
+    def truth(self, threshold: float) -> tuple[float, float]:
+        """True selective risk and coverage at a threshold."""
+        at = min(int(np.searchsorted(self.confidence, threshold)), len(self.risk) - 1)
+        return float(self.risk[at]), float(self.share[at])
+
+    def oracle(self, risk: float) -> float:
+        """The largest coverage at which the true risk keeps to the target."""
+        kept = self.share[self.risk <= risk]
+        return float(kept.max()) if len(kept) else 0.0
+
+
+def _world(
+    draw: Callable[[Any, int], Units], confidence: Array, answered: Array, chance: Array
+) -> World:
+    order = np.argsort(confidence[answered])
+    ascending, wrong = confidence[answered][order], 1 - chance[answered][order]
+    count = np.arange(len(ascending), 0, -1)
+    risk = wrong[::-1].cumsum()[::-1] / count
+    # Tied confidences go together: each takes the risk of the first of its tie.
+    first = np.searchsorted(ascending, ascending)
+    return World(draw, ascending, risk[first], (count / len(confidence))[first])
+
+
+def synthetic(group: int) -> World:
+    """P(right) a known function of the confidence; ``group`` questions a context share their luck.
+
+    The chances of a context's questions are moved together by a normal effect, whose size gives
+    the rightness of two of them about `CORRELATION`; on average the chance stays the same.
+    """
+    loading = np.sqrt(CORRELATION * 1.9) if group > 1 else 0.0
+
+    def chance(confidence: Array) -> Array:
+        return np.asarray(expit(8 * confidence - 2))
+
+    def draw(random: Any, rows: int) -> Units:
+        confidence = random.random(rows)
+        contexts = np.arange(rows) // group
+        effect = random.standard_normal(rows)[contexts]
+        own = random.standard_normal(rows)
+        luck = loading * effect + np.sqrt(1 - loading**2) * own
+        right = luck <= norm.ppf(chance(confidence))
+        return Units(confidence, random.random(rows) < 0.9, right)
+
+    sample = np.random.default_rng(0).random(400_000)
+    answered = np.random.default_rng(1).random(400_000) < 0.9
+    return _world(draw, sample, answered, chance(sample))
+
+
+def one_a_context(world: World) -> World:
+    """The same population with one question drawn from each context."""
+
+    def draw(random: Any, rows: int) -> Units:
+        whole = world.draw(random, rows * QUESTIONS)
+        pick = np.arange(rows) * QUESTIONS + random.integers(0, QUESTIONS, rows)
+        return Units(whole.confidence[pick], whole.answered[pick], whole.right[pick])
+
+    return World(draw, world.confidence, world.risk, world.share)
+
+
+def real(path: Path) -> World:
+    """Predictions of `abstain evaluate`, resampled: their own rates are the truth."""
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(path, columns=["confidence", "abstained", "right"])
+    confidence = columns["confidence"].to_numpy()
+    answered = ~columns["abstained"].to_numpy(zero_copy_only=False)
+    right = columns["right"].to_numpy(zero_copy_only=False)
+
+    def draw(random: Any, rows: int) -> Units:
+        pick = random.integers(0, len(confidence), rows)
+        return Units(confidence[pick], answered[pick], right[pick])
+
+    return _world(draw, confidence, answered, right.astype(float))
+
+
+def measure(world: World, goal: Goal, units: int, draws: int) -> dict[str, float]:
+    """How often a procedure certifies, how often that is false, and what it answers."""
+    random = np.random.default_rng(17)
+    certified = false = 0
+    coverage, joint = 0.0, 0.0
+    for _ in range(draws):
+        thresholds = candidates(world.draw(random, VALIDATION), units, goal)
+        outcome = certify(thresholds, world.draw(random, units), goal)
+        if isinstance(outcome, Guarantee):
+            risk, share = world.truth(outcome.threshold)
+            certified += 1
+            false += risk > goal.risk
+            coverage += share
+            joint += risk * share
+    return {
+        "false": false / draws,
+        "certified": certified / draws,
+        "coverage": coverage / draws,
+        "oracle": world.oracle(goal.risk),
+        "answered_and_wrong": joint / draws,
+    }
+
+
+def main() -> None:
+    """Parse arguments, simulate, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--predictions", type=Path, help="predictions.parquet of a run")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks" / "guarantee.json")
+    arguments = parser.parse_args()
+    grouped = synthetic(QUESTIONS)
+    worlds = {
+        "independent": synthetic(1),
+        "one a context": one_a_context(grouped),
+        "all pooled": grouped,
+    }
+    if arguments.predictions is not None:
+        worlds["real, resampled"] = real(arguments.predictions)
+    found = [
+        {"world": name, "procedure": procedure, "risk": risk, "units": units}
+        for name in worlds
+        for procedure in PROCEDURES
+        for risk in RISKS
+        for units in SIZES
+    ]
+    for entry in tqdm(found, unit="setting"):
+        goal = Goal(entry["risk"], DELTA, entry["procedure"])
+        entry |= measure(worlds[entry["world"]], goal, entry["units"], arguments.draws)
+    write_json(arguments.out, {"draws": arguments.draws, "delta": DELTA, "settings": found})
+    most = binom.ppf(0.975, arguments.draws, DELTA) / arguments.draws
+    print(_markdown(found))
+    print(
+        f"\n{arguments.draws} draws; δ = {DELTA:.0%}, and up to {most:.1%} false certifications "
+        "are within the error of so many draws. crc promises an average of answered and wrong, "
+        "which stands in its first column."
+    )
+
+
+def _markdown(found: list[dict[str, Any]]) -> str:
+    """Worlds and procedures by risk and size: false, then coverage of the oracle's."""
+    header = ["world", "procedure", "α", *(f"n = {size}" for size in SIZES)]
+    lines = []
+    keyed = {(e["world"], e["procedure"], e["risk"], e["units"]): e for e in found}
+    for world, procedure, risk in dict.fromkeys(key[:3] for key in keyed):
+        cells = []
+        for size in SIZES:
+            entry = keyed[world, procedure, risk, size]
+            first = entry["answered_and_wrong" if procedure == "crc" else "false"]
+            share = entry["coverage"] / entry["oracle"] if entry["oracle"] else 0.0
+            cells.append(f"{first:.1%} / {share:.0%}")
+        lines.append((world, procedure, f"{risk:.0%}", *cells))
+    return table(header, lines)
+
+
+if __name__ == "__main__":
+    main()

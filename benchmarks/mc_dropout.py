@@ -1,0 +1,190 @@
+"""MC dropout's price and worth: every scope and number of masks against the answer alone.
+
+    python -m benchmarks.mc_dropout RUN --data DIR [--rows 150] [--out FILE.json]
+
+Questions that RUN was not trained on (the test split of the data set that it was trained on) are
+answered, then sampled in each scope at each T, in turns over the same contexts within one run, so
+that a slow hour is slow for all. Printed are milliseconds an answer, the ratio to the greedy answer
+alone, AUROC of dropout's signals against the label and against rightness with 95 % intervals over
+contexts, the paired difference from `full` at the largest T, and Spearman's correlation with it.
+"""
+
+import argparse
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from abstain.answer import Answer
+from abstain.answerer import Answerer, load_answerer
+from abstain.bootstrap import intervals
+from abstain.evidence import DropoutSettings, Evidence, Scope
+from abstain.groups import context_groups
+from abstain.metrics import Judged, auroc
+from abstain.predict import judge
+from abstain.signals import SIGNALS, Array, matrix
+from curate.console import table
+from curate.files import write_json
+from curate.record import Row, read_fold
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = (1, 5, 10, 20, 50)
+FULL_AT_MOST = 20
+OTHER_K = (2, 8, 16)
+GREEDY = "greedy"
+PLAIN = ("p_abstain", "sufficiency_head", "mean_log_likelihood")
+DROPOUT = tuple(name for name, s in SIGNALS.items() if s.needs == "dropout" and s.head != "probe")
+
+
+def draw_rows(data: Path, count: int) -> list[list[Row]]:
+    """Human-written test questions, whole contexts by seed, until there are enough."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in read_fold(data, "test"):
+        if row.method == "human":
+            groups[row.context].append(row)
+    names = sorted(groups)
+    random.Random(29).shuffle(names)
+    drawn: list[list[Row]] = []
+    for name in names:
+        if sum(map(len, drawn)) < count:
+            drawn.append(groups[name])
+    return drawn
+
+
+def settings_of(top_k: int) -> dict[str, DropoutSettings | None]:
+    """Every setting by its name; `full` only as far as a day allows."""
+    found: dict[str, DropoutSettings | None] = {GREEDY: None}
+    for scope in get_args(Scope):
+        for count in SAMPLES:
+            if scope != "full" or count <= FULL_AT_MOST:
+                found[f"{scope} T={count}"] = DropoutSettings(count, scope, top_k)
+    for k in OTHER_K:
+        found[f"top-{k} T=20"] = DropoutSettings(20, "top-k", k)
+    return found
+
+
+def measure(
+    answerer: Answerer, contexts: Sequence[list[Row]], settings: dict[str, DropoutSettings | None]
+) -> tuple[dict[str, float], dict[str, list[Answer]]]:
+    """Seconds and answers of every setting, context by context in turns; the first warms up."""
+    seconds = dict.fromkeys(settings, 0.0)
+    answers: dict[str, list[Answer]] = {name: [] for name in settings}
+    for number, rows in enumerate(tqdm([contexts[0], *contexts], unit="context")):
+        for name, setting in settings.items():
+            answerer.gather(Evidence(dropout=setting))
+            answerer.seconds.clear()
+            found = dict(pair for pack in answerer.answer(rows) for pair in pack)
+            if number:
+                seconds[name] += sum(answerer.seconds.values())
+                answers[name] += [found[i] for i in range(len(rows))]
+    return seconds, answers
+
+
+def worth(
+    values: dict[str, Array], judged: Judged, groups: Sequence[str], reference: dict[str, Array]
+) -> dict[str, Any]:
+    """AUROC of each signal, its difference from the reference's, and their rank correlation."""
+    result = {}
+    for name, value in values.items():
+        found = intervals(partial(_aurocs, value, reference.get(name), judged), groups)
+        if name in reference:
+            found["rank_correlation"] = float(spearmanr(value, reference[name]).statistic)  # type: ignore[assignment]
+        result[name] = found
+    return result
+
+
+def _aurocs(value: Array, other: Array | None, judged: Judged, rows: Any) -> dict[str, float]:
+    some = judged.take(rows)
+    said, right = some.answered, some.right[some.answered]
+    found = {
+        "sufficient": auroc(value[rows], some.sufficient),
+        "correct": auroc(value[rows][said], right),
+    }
+    if other is not None:
+        found["sufficient_less_full"] = found["sufficient"] - auroc(other[rows], some.sufficient)
+        found["correct_less_full"] = found["correct"] - auroc(other[rows][said], right)
+    return found
+
+
+def main() -> None:
+    """Parse arguments, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=150)
+    parser.add_argument("--top-k", type=int, default=DropoutSettings().top_k)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks" / "mc_dropout.json")
+    arguments = parser.parse_args()
+    answerer = load_answerer(arguments.run)
+    contexts = draw_rows(arguments.data, arguments.rows)
+    rows = [row for group in contexts for row in group]
+    seconds, answers = measure(answerer, contexts, settings_of(arguments.top_k))
+
+    greedy = answers[GREEDY]
+    nothing = np.zeros(len(rows))
+    judged = judge(rows, greedy, nothing, nothing, 0.5, [a.abstained for a in greedy])
+    groups = context_groups(rows)
+
+    def values(name: str, signals: Sequence[str]) -> dict[str, Array]:
+        columns = matrix(rows, answers[name], signals)
+        return {signal: columns[:, i] for i, signal in enumerate(signals)}
+
+    full = f"full T={FULL_AT_MOST}"
+    reference = values(full, DROPOUT)
+    entries = [
+        {
+            "setting": name,
+            "milliseconds": 1000 * seconds[name] / len(rows),
+            "ratio": seconds[name] / seconds[GREEDY],
+            "signals": worth(
+                values(name, DROPOUT if name != GREEDY else PLAIN), judged, groups, reference
+            ),
+        }
+        for name in seconds
+    ]
+    write_json(arguments.out, {"rows": len(rows), "top_k": arguments.top_k, "settings": entries})
+    print(f"{len(rows)} questions, {int(judged.answered.sum())} answered, top-k {arguments.top_k}")
+    print(_costs(entries))
+    for key in ("sufficient", "correct"):
+        print(f"\nAUROC, {key}")
+        print(_worths(entries, key))
+
+
+def _costs(entries: Sequence[dict[str, Any]]) -> str:
+    lines = [(e["setting"], f"{e['milliseconds']:.0f}", f"{e['ratio']:.2f}×") for e in entries]
+    return table(("setting", "ms an answer", "of greedy"), lines)
+
+
+def _worths(entries: Sequence[dict[str, Any]], key: str) -> str:
+    lines = []
+    for entry in entries:
+        if entry["setting"] == GREEDY or entry["setting"].endswith("T=20"):
+            for name, found in entry["signals"].items():
+                less = found.get(f"{key}_less_full")
+                rho = found.get("rank_correlation")
+                lines.append(
+                    (
+                        entry["setting"],
+                        name,
+                        _interval(found[key]),
+                        _interval(less) if less else "",
+                        f"{rho:.3f}" if rho is not None else "",
+                    )
+                )
+    return table(("setting", "signal", "AUROC", "less full", "rank correlation"), lines)
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    if metric["value"] is None or metric["low"] is None:
+        return "–"
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Signals of an OpenAI-compatible server: a real llama.cpp with the embedded model's weights."""
+
+import importlib.util
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import run_command
+
+from abstain.answerer import Answerer
+from abstain.endpoint import Endpoint
+from abstain.evidence import Evidence
+from abstain.model import EMBEDDED_FILE, EMBEDDED_PACKAGE
+from abstain.predict import answer_all
+from abstain.signals import available, matrix
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.record import Row
+
+CONTEXT = "The day pass costs £6 and is valid for 24 hours. It is personal and may not be lent."
+ROWS = [
+    Row("How much is the day pass?", CONTEXT, answers=["£6"], sufficient=True),
+    Row("For how many hours is the pass valid?", CONTEXT, answers=["24"], sufficient=True),
+    Row("Who designed the day pass?", CONTEXT, sufficient=False),
+]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A llama.cpp server on loopback."""
+    import xllamacpp
+
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    assert spec is not None and spec.origin is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    parameters: Any = xllamacpp.CommonParams()
+    parameters.model.path = str(Path(spec.origin).with_name(EMBEDDED_FILE))
+    parameters.n_ctx = 4096
+    parameters.n_parallel = 4
+    parameters.cpuparams.n_threads = 1
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = port
+    server = xllamacpp.Server(parameters)
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.25)
+    else:
+        pytest.fail("llama.cpp did not become healthy within 30 seconds")
+    yield f"http://127.0.0.1:{port}/v1"
+    del server
+
+
+def test_its_signals_are_those_of_the_same_model_in_this_process(
+    address: str, real_model: Any
+) -> None:
+    evidence = Evidence(p_true=True, samples=3)
+    remote, local = Endpoint(address, Contract()), Answerer(real_model, Contract(), None)
+    remote.gather(evidence)
+    local.gather(evidence)
+    there, here = answer_all(remote, ROWS), answer_all(local, ROWS)
+    names = available(there)
+    assert set(names) >= {
+        "p_abstain_first",
+        "mean_log_likelihood",
+        "least_token",
+        "greatest_entropy",
+        "p_true",
+        "self_consistency",
+        "cluster_entropy",
+        "context_support",
+    }
+    assert "sufficiency_head" not in names and "mc_mean_log_likelihood" not in names
+    # Quantised arithmetic picks other words now and then; where the words agree, so do the numbers.
+    same = [i for i in range(len(ROWS)) if there[i].text == here[i].text]
+    assert same
+    exact = ["mean_log_likelihood", "least_token", "p_true"]
+    one = matrix([ROWS[i] for i in same], [there[i] for i in same], exact)
+    other = matrix([ROWS[i] for i in same], [here[i] for i in same], exact)
+    assert one == pytest.approx(other, abs=0.5)
+    for answer in there:
+        assert answer.samples is not None and len(answer.samples) == 3
+
+
+def test_a_server_is_evaluated_like_a_model(address: str, tmp_path: Path) -> None:
+    from curate.record import to_table, write_table
+
+    rows = [
+        Row(r.question, r.context, answers=r.answers, sufficient=r.sufficient, id=f"r{i}")
+        for i, r in enumerate(ROWS)
+    ]
+    write_table(to_table(rows), tmp_path / "rows.parquet")
+    done = run_command(
+        *("abstain", "evaluate", address, "--data", tmp_path / "rows.parquet"),
+        *("--out", tmp_path / "out", "--signals", "free,p_true", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {line["name"] for line in found["by_signal"]} >= {"p_true", "p_abstain_first"}
+    assert found["milliseconds_an_answer"] > 0
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1: cannot be reached"):
+        Endpoint("http://127.0.0.1:9/v1", Contract())
