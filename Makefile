@@ -3,6 +3,7 @@
 # make env     the locked environment alone (.venv)
 # make lint    ruff and mypy alone
 # make bench   the benchmarks, one JSON each in out/benchmarks
+# make docs    the measured pages in docs, anew
 # make lock    renew constraints.txt from pyproject.toml
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ STAMP := .venv/.stamp
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo test lint bench lock clean
+.PHONY: env demo test lint bench docs lock clean
 
 env: $(STAMP)
 
@@ -40,6 +41,12 @@ test: lint
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.guarantee
+
+# The pages of the documentation that are measured, not written.
+docs: $(STAMP)
+	$(BIN)/python -m benchmarks.guarantee --docs docs/guarantee.md \
+		$(if $(PREDICTIONS),--predictions $(PREDICTIONS))
 
 lock: $(STAMP)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt

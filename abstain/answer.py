@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from abstain.calibration import Calibration
     from abstain.evidence import Evidence
+    from abstain.laplace import LaplaceScore
     from abstain.mc_dropout import DropoutSamples
     from curate.contract import Contract
     from curate.record import Row
@@ -20,7 +21,7 @@ class Answer:
     """
 
     text: str
-    abstained: bool
+    abstained: bool  # said the phrase, or was given no chance to say anything else
     token_log_p: tuple[float, ...]  # of each generated token, with the end token where it came
     token_entropy: tuple[float, ...] | None = None  # of the distribution that each was taken from
     log_p_abstain: float | None = None  # of the abstention phrase and its end, whatever was said
@@ -31,6 +32,8 @@ class Answer:
     true_logit: float | None = None  # P(True)'s log-odds
     samples: tuple[str, ...] | None = None  # further answers, drawn at random
     dropout: "DropoutSamples | None" = None
+    laplace: "LaplaceScore | None" = None
+    skipped: bool = False  # declined by the sufficiency head before a token was generated
 
     @property
     def log_likelihood(self) -> float:
@@ -69,8 +72,18 @@ class Answering(Protocol):
         """Gather this evidence with every answer from now on."""
         ...
 
+    def possible(self, evidence: "Evidence", fitted: bool = True) -> "Evidence":
+        """As much of this evidence as the model can give; what it cannot is told in a warning.
+
+        ``fitted``: what a calibration has to fit must be there already.
+        """
+        ...
+
     def answer(
-        self, rows: "Sequence[Row]", max_new_tokens: int = 64
+        self, rows: "Sequence[Row]", max_new_tokens: int = 64, early: bool = False
     ) -> "Iterator[list[tuple[int, Answer]]]":
-        """Answers with their rows' numbers, in any order."""
+        """Answers with their rows' numbers, in any order.
+
+        ``early``: what the policy declines by the sufficiency head alone is not generated.
+        """
         ...

@@ -7,39 +7,35 @@ from there, with the prefix's keys and values at hand.
 """
 
 import contextlib
+import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from abstain.answer import Answer
-from abstain.blocks import decoder, entering
 from abstain.calibration import Calibration
 from abstain.evidence import Evidence
-from abstain.generate import Grown, decode, greedy
 from abstain.head import SufficiencyHead, load_head
-from abstain.mc_dropout import DropoutSamples, Item, McDropout, Trace
+from abstain.laplace import Gradients, Laplace, load_laplace
+from abstain.mc_dropout import Item, McDropout, Trace
 from abstain.model import LoadedModel, load_model, window
-from abstain.prefix import (
-    Tree,
-    branch_out,
-    common_prefix,
-    forward,
-    group_by_prefix,
-    own_lengths,
-    supports_packing,
-)
+from abstain.prefix import branch_out, forward, group_by_prefix, own_lengths
 from abstain.probe import load_probe
+from abstain.reading import Read, Reader
 from abstain.reason import ReasonHead, load_reason_head
 from abstain.run import RunFile, read_run_file
 from abstain.self_checks import TRUE_QUESTION, draw_samples, draw_samples_alone, true_logits
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row, digest
+
+log = logging.getLogger(__name__)
 
 MAX_ROWS = 12
 MAX_BRANCH_TOKENS = 2048
@@ -55,18 +51,15 @@ class Answerer:
         contract: Contract,
         head: SufficiencyHead | None,
         calibration: Calibration | None = None,
-        probe: SufficiencyHead | None = None,
-        reason_head: ReasonHead | None = None,
     ) -> None:
         self.loaded = loaded
         self.contract = contract
         self.calibration = calibration
-        heads = {HEAD: head, PROBE: probe}
-        self.heads = {name: found for name, found in heads.items() if found is not None}
-        self.reason_head = reason_head
-        self.packing = supports_packing(loaded.model)
-        phrase = loaded.tokenizer.encode(contract.abstention_phrase, add_special_tokens=False)
-        self._phrase = [*phrase, loaded.end_token_id]
+        self.heads = {HEAD: head} if head is not None else {}
+        # What a calibration may add: a probe among the heads, and these two.
+        self.reason_head: ReasonHead | None = None
+        self.laplace: Laplace | None = None
+        self.reader = Reader(loaded, contract)
         self._window = window(loaded.model.config)
         self.seconds: dict[str, float] = defaultdict(float)  # spent on each kind of evidence
         self.gather(calibration.evidence if calibration is not None else Evidence())
@@ -86,8 +79,55 @@ class Answerer:
         self.evidence = evidence
         self._dropout: McDropout | None = None
         if evidence.dropout is not None:
-            model, phrase = self.loaded.model, self._phrase
+            model, phrase = self.loaded.model, self.reader.phrase
             self._dropout = McDropout(model, self.heads, phrase, evidence.dropout)
+        if evidence.laplace and self.laplace is None:
+            raise UserError(
+                "the run has no Laplace approximation; make one with "
+                "`abstain calibrate … --signals free,laplace_std`"
+            )
+
+    def possible(self, evidence: Evidence, fitted: bool = True) -> Evidence:
+        """As much of this evidence as the model can give; what it cannot is told in a warning.
+
+        ``fitted``: a Laplace approximation must be there already, not only possible.
+        """
+        if evidence.dropout is not None:
+            try:
+                McDropout(self.loaded.model, self.heads, self.reader.phrase, evidence.dropout)
+            except UserError as error:
+                log.warning("without MC dropout: %s", error)
+                evidence = replace(evidence, dropout=None)
+        if evidence.laplace:
+            try:
+                self.gradients(evidence.laplace)
+                if fitted and self.laplace is None:
+                    raise UserError("none was fitted; calibrate with --signals all")
+            except UserError as error:
+                log.warning("without a Laplace approximation: %s", error)
+                evidence = replace(evidence, laplace=0)
+        return evidence
+
+    def gradients(self, blocks: int) -> Gradients:
+        """What a Laplace approximation of the highest blocks is made of."""
+        return Gradients(self.loaded.model, self.reader.phrase, blocks)
+
+    def traces(self, rows: Sequence[Row], gradients: Gradients) -> Iterator[tuple[Item, Trace]]:
+        """Prompts read and left open for ``gradients``, in the order of packs."""
+        room = len(self.reader.phrase)
+        prompts = [self.prompt_tokens(row, room) for row in rows]
+        for pack in self._packs(rows, prompts, room):
+            read = self.reader.read([prompts[i] for i in pack], 0, (), [gradients.lowest])
+            for item in self._items([rows[i] for i in pack], read):
+                yield item, read.trace
+
+    def _packs(
+        self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], room: int
+    ) -> list[list[int]]:
+        contexts = [row.context for row in rows]
+        own = own_lengths(contexts, [len(prompt) for prompt in prompts])
+        max_rows = MAX_ROWS if self.reader.packing else 1
+        return group_by_prefix(contexts, [n + room for n in own], max_rows, MAX_BRANCH_TOKENS)
 
     def prompt_tokens(self, row: Row, room: int) -> list[int]:
         """The prompt of one row as tokens, refused where the window has no ``room`` behind it."""
@@ -106,20 +146,19 @@ class Answerer:
         return tokens
 
     def answer(
-        self, rows: Sequence[Row], max_new_tokens: int = 64
+        self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False
     ) -> Iterator[list[tuple[int, Answer]]]:
-        """Answers with their rows' numbers, a pack at a time, packs in the order of the rows."""
-        room = max(len(self._phrase), max_new_tokens)
+        """Answers with their rows' numbers, a pack at a time, packs in the order of the rows.
+
+        ``early``: what the policy declines by the sufficiency head alone is not generated.
+        """
+        room = max(len(self.reader.phrase), max_new_tokens)
         if self.evidence.p_true:  # asks once more, with the answer in the question
             room += len(self.loaded.tokenizer.encode(TRUE_QUESTION))
         prompts = [self.prompt_tokens(row, room) for row in rows]
-        contexts = [row.context for row in rows]
-        answer_room = len(self._phrase) + max_new_tokens
-        lengths = [own + answer_room for own in own_lengths(contexts, [len(p) for p in prompts])]
-        max_rows = MAX_ROWS if self.packing else 1
-        for pack in group_by_prefix(contexts, lengths, max_rows, MAX_BRANCH_TOKENS):
+        for pack in self._packs(rows, prompts, len(self.reader.phrase) + max_new_tokens):
             answers = self._answer_pack(
-                [rows[i] for i in pack], [prompts[i] for i in pack], max_new_tokens
+                [rows[i] for i in pack], [prompts[i] for i in pack], max_new_tokens, early
             )
             yield list(zip(pack, answers, strict=True))
 
@@ -127,11 +166,8 @@ class Answerer:
     def hidden_states(self, rows: Sequence[Row]) -> Iterator[list[tuple[int, Any]]]:
         """Hidden states [layers + 1, hidden] of the prompts' last tokens, a pack at a time."""
         prompts = [self.prompt_tokens(row, 0) for row in rows]
-        contexts = [row.context for row in rows]
-        lengths = own_lengths(contexts, [len(prompt) for prompt in prompts])
         layers = range(self.blocks + 1)
-        max_rows = MAX_ROWS if self.packing else 1
-        for pack in group_by_prefix(contexts, lengths, max_rows, MAX_BRANCH_TOKENS):
+        for pack in self._packs(rows, prompts, 0):
             tree, questions = branch_out([prompts[i] for i in pack])
             at = [tree.last(question) for question in questions]
             hidden = forward(self.loaded.model, tree, at, layers).hidden.cpu().numpy()
@@ -139,47 +175,81 @@ class Answerer:
 
     @torch.inference_mode()
     def _answer_pack(
-        self, rows: list[Row], prompts: list[list[int]], max_new_tokens: int
+        self, rows: list[Row], prompts: list[list[int]], max_new_tokens: int, early: bool
     ) -> list[Answer]:
         with self._timed("answer"):
-            read = self._read(prompts, max_new_tokens)
-        names = [digest(row.context, row.question, repr(row.history)) for row in rows]
+            keep = self._early() if early else None
+            layers, recorded = self._layers(), self._recorded()
+            read = self.reader.read(prompts, max_new_tokens, layers, recorded, keep)
+            logits = self._logits(read.hidden)
         texts = [self._text(grown.tokens) for grown in read.grown]
-        answers = []
-        evidence: list[dict[str, Any]] = [{} for _ in rows]
-        if self._dropout is not None:
-            with self._timed("dropout"):
-                spreads = self._sample(self._dropout, rows, names, read)
-                for found, spread in zip(evidence, spreads, strict=True):
-                    found["dropout"] = spread
-        if self.evidence.p_true:
-            with self._timed("p_true"):
-                for found, logit in zip(evidence, self._ask_true(rows, texts, read), strict=True):
-                    found["true_logit"] = logit
-        if self.evidence.samples:
-            with self._timed("samples"):
-                drawn = self._draw(names, read, max_new_tokens)
-                for found, tokens in zip(evidence, drawn, strict=True):
-                    found["samples"] = tuple(map(self._text, tokens))
-        for number, (text, grown, found) in enumerate(
-            zip(texts, read.grown, evidence, strict=True)
-        ):
-            if self.reason_head is not None:
-                at = self._layers().index(self.reason_head.layer)
-                found["reason"] = self.reason_head.reasons(read.hidden[number, at][None])[0]
-            found |= {f"{name}_logit": logits[number] for name, logits in read.logits.items()}
-            answers.append(
-                Answer(
-                    text,
-                    self.contract.is_abstention(text) or not text,
-                    tuple(grown.log_p),
-                    tuple(grown.entropy),
-                    float(read.log_p_phrase[number].sum()),
-                    float(read.log_p_phrase[number, 0]),
-                    **found,
-                )
+        kept = [number for number, grown in enumerate(read.grown) if grown.tokens]
+        evidence = self._evidence(rows, texts, read, kept, max_new_tokens)
+        return [
+            Answer(
+                texts[number] if number in evidence else self.contract.abstention_phrase,
+                self.contract.is_abstention(texts[number]) or not texts[number],
+                tuple(grown.log_p),
+                tuple(grown.entropy),
+                float(read.log_p_phrase[number].sum()),
+                float(read.log_p_phrase[number, 0]),
+                reason=self._reason(read, number),
+                skipped=number not in evidence,
+                head_logit=logits[HEAD][number] if HEAD in logits else None,
+                probe_logit=logits[PROBE][number] if PROBE in logits else None,
+                **evidence.get(number, {}),
             )
-        return answers
+            for number, grown in enumerate(read.grown)
+        ]
+
+    def _logits(self, hidden: dict[int, Tensor]) -> dict[str, list[float]]:
+        """Each head's logits from hidden states [rows, hidden] by layer."""
+        return {
+            name: head(torch.stack([hidden[layer] for layer in head.layers], 1)).tolist()
+            for name, head in self.heads.items()
+        }
+
+    def _early(self) -> Callable[[dict[int, Tensor]], list[bool]] | None:
+        """Tells which rows the policy might let pass, as far as the sufficiency head can tell."""
+        bound = self.calibration.decline_below if self.calibration is not None else None
+        if bound is None or HEAD not in self.heads:
+            return None
+        return lambda hidden: [logit >= bound for logit in self._logits(hidden)[HEAD]]
+
+    def _reason(self, read: Read, number: int) -> str | None:
+        """Why the context would fall short; None without a reason head."""
+        if self.reason_head is None:
+            return None
+        states = read.hidden[self.reason_head.layer][number]
+        return self.reason_head.reasons(states[None])[0]
+
+    def _evidence(
+        self, rows: list[Row], texts: list[str], read: Read, kept: list[int], max_new_tokens: int
+    ) -> dict[int, dict[str, Any]]:
+        """What is gathered further for the rows that were answered, by their numbers."""
+        evidence: dict[int, dict[str, Any]] = {number: {} for number in kept}
+        items = self._items(rows, read) if self._dropout or self.evidence.laplace else []
+        if self._dropout is not None and kept:
+            with self._timed("dropout"):
+                spreads = self._dropout.sample([items[number] for number in kept], read.trace)
+                for number, spread in zip(kept, spreads, strict=True):
+                    evidence[number]["dropout"] = spread
+        if self.evidence.laplace and self.laplace is not None:
+            with self._timed("laplace"):
+                for number in kept:
+                    evidence[number]["laplace"] = self.laplace.score(items[number], read.trace)
+        if self.evidence.p_true and kept:
+            with self._timed("p_true"):
+                for number, logit in zip(
+                    kept, self._ask_true(rows, texts, read, kept), strict=True
+                ):
+                    evidence[number]["true_logit"] = logit
+        if self.evidence.samples and kept:
+            with self._timed("samples"):
+                drawn = self._draw(rows, read, kept, max_new_tokens)
+                for number, tokens in zip(kept, drawn, strict=True):
+                    evidence[number]["samples"] = tuple(map(self._text, tokens))
+        return evidence
 
     @contextlib.contextmanager
     def _timed(self, kind: str) -> Iterator[None]:
@@ -189,104 +259,37 @@ class Answerer:
             torch.cuda.synchronize()
         self.seconds[kind] += time.perf_counter() - started
 
-    def _read(self, prompts: list[list[int]], max_new_tokens: int) -> "_Read":
-        """Read the prompts, score the phrase behind each, generate, and read the heads."""
-        from transformers import DynamicCache
+    def _items(self, rows: Sequence[Row], read: Read) -> list[Item]:
+        return read.items([_name(row) for row in rows], self._encode(rows[0].context, "?"))
 
-        model = self.loaded.model
-        tree, questions = branch_out(prompts)
-        phrases = []
-        if self.packing:
-            phrases = [tree.add(self._phrase[:-1], question) for question in questions]
-        phrase_at = [tree.indices(phrase) for phrase in phrases]
-        last = [tree.last(question) for question in questions]
-        inner = [index for at in phrase_at for index in at]
-        layers = self._layers()
-        cache = DynamicCache(config=model.config)
+    def _recorded(self) -> list[int]:
+        """Numbers of the blocks of which it is kept what enters them."""
         dropout = self._dropout
-        lowest = dropout.lowest if dropout is not None and dropout.skips else None
-        with entering(decoder(model).layers[lowest]) if lowest else _nothing() as entered:
-            output = forward(model, tree, [*last, *inner], layers, cache)
-            first = output.logits[: len(last)]
-            rest = output.logits[len(last) :]
-            if not self.packing:
-                rest = self._phrase_logits(prompts[0])
-            hidden = output.hidden[: len(last)]
-            grown = decode(
-                model,
-                tree,
-                questions,
-                first,
-                cache,
-                self.loaded.end_token_id,
-                max_new_tokens,
-                greedy,
-            )
-        logits = {
-            name: head(hidden[:, [layers.index(layer) for layer in head.layers]]).tolist()
-            for name, head in self.heads.items()
-        }
-        scored = self._phrase_scores(first, rest.view(len(last), len(self._phrase) - 1, -1))
-        states = torch.cat(entered) if entered else None
-        return _Read(
-            prompts, tree, questions, phrase_at, first, hidden, logits, scored, grown, cache, states
-        )
+        found = {dropout.lowest} if dropout is not None and dropout.skips else set()
+        if self.evidence.laplace and self.laplace is not None:
+            found.add(self.laplace.gradients.lowest)
+        return sorted(found)
 
     def _layers(self) -> list[int]:
         """Whose hidden states are read."""
         read = {layer for head in self.heads.values() for layer in head.layers}
         return sorted(read | ({self.reason_head.layer} if self.reason_head else set()))
 
-    def _phrase_logits(self, prompt: list[int]) -> Tensor:
-        """The phrase scored in a pass of its own, where siblings cannot share one."""
-        tree = Tree()
-        tree.add([*prompt, *self._phrase[:-1]])
-        at = range(len(prompt), len(prompt) + len(self._phrase) - 1)
-        return forward(self.loaded.model, tree, list(at)).logits
-
-    def _phrase_scores(self, first: Tensor, rest: Tensor) -> Tensor:
-        """log P of each token of the phrase and of the end token behind it, [rows, tokens].
-
-        From the logits before the phrase [rows, vocabulary] and within it [rows, phrase,
-        vocabulary].
-        """
-        logits = torch.cat([first[:, None], rest], 1).log_softmax(-1)
-        targets = torch.tensor(self._phrase, device=logits.device).expand(len(logits), -1)
-        return logits.gather(-1, targets[..., None])[..., 0].cpu()
-
-    def _sample(
-        self, dropout: McDropout, rows: list[Row], names: list[str], read: "_Read"
-    ) -> list[DropoutSamples]:
-        """MC dropout's samples, on what generating has left."""
-        # Where the question begins is a matter of the row alone, not of its neighbours in the pack.
-        bare = self._encode(rows[0].context, "?")
-        layers = self._layers()
-        items = []
-        for number, (prompt, grown) in enumerate(zip(read.prompts, read.grown, strict=True)):
-            items.append(
-                Item(
-                    names[number],
-                    prompt,
-                    common_prefix([prompt, bare]),
-                    grown.tokens,
-                    [*range(read.root), *read.tree.indices(read.questions[number])],
-                    read.tree.indices(grown.branch)[: len(grown.tokens) - 1],
-                    read.phrase_at[number] if read.phrase_at else [],
-                    dict(zip(layers, read.hidden[number], strict=True)),
-                )
-            )
-        return dropout.sample(items, Trace(read.cache, read.entered))
-
-    def _ask_true(self, rows: list[Row], texts: list[str], read: "_Read") -> list[float]:
+    def _ask_true(
+        self, rows: list[Row], texts: list[str], read: Read, kept: list[int]
+    ) -> list[float]:
         prompts = []
-        for row, text in zip(rows, texts, strict=True):
-            question = TRUE_QUESTION.format(question=row.question, answer=text)
+        for number in kept:
+            row = rows[number]
+            question = TRUE_QUESTION.format(question=row.question, answer=texts[number])
             prompts.append(self._encode(row.context, question, row.history))
-        cache = read.cache if self.packing else None
+        cache = read.trace.cache if self.reader.packing else None
         shared = read.prompts[0][: read.root]
         return true_logits(self.loaded.model, self.loaded.tokenizer, prompts, cache, shared)
 
-    def _draw(self, names: list[str], read: "_Read", max_new_tokens: int) -> list[list[list[int]]]:
+    def _draw(
+        self, rows: list[Row], read: Read, kept: list[int], max_new_tokens: int
+    ) -> list[list[list[int]]]:
         evidence = self.evidence
         how: dict[str, Any] = {
             "end_token_id": self.loaded.end_token_id,
@@ -295,47 +298,28 @@ class Answerer:
             "temperature": evidence.temperature,
             "seed": evidence.seed,
         }
-        model = self.loaded.model
-        if not self.packing:
+        model, names = self.loaded.model, [_name(rows[number]) for number in kept]
+        if not self.reader.packing:
             return [draw_samples_alone(model, read.prompts[0], read.first, names[0], **how)]
-        return draw_samples(model, read.tree, read.questions, read.first, read.cache, names, **how)
+        questions = [read.questions[number] for number in kept]
+        cache = read.trace.cache
+        return draw_samples(model, read.tree, questions, read.first[kept], cache, names, **how)
 
     def _text(self, tokens: list[int]) -> str:
         ended = bool(tokens) and tokens[-1] == self.loaded.end_token_id
         return str(self.loaded.tokenizer.decode(tokens[:-1] if ended else tokens).strip())
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What reading and answering a pack leaves behind."""
-
-    prompts: list[list[int]]
-    tree: Tree
-    questions: list[int]  # each prompt's segment behind the common root
-    phrase_at: list[list[int]]  # each phrase's tokens in the tree; empty without packing
-    first: Tensor  # [rows, vocabulary], behind the prompts
-    hidden: Tensor  # [rows, layers, hidden] of the last prompt tokens
-    logits: dict[str, list[float]]  # of each head, [rows]
-    log_p_phrase: Tensor  # [rows, tokens of the phrase and the end token]
-    grown: list[Grown]
-    cache: Any
-    entered: Tensor | None  # [tokens, hidden], where MC dropout samples only the blocks above
-
-    @property
-    def root(self) -> int:
-        """Length of the prompts' common root."""
-        return self.tree.last(0) + 1
+def _name(row: Row) -> str:
+    """What keys the random draws of a row: what it says, wherever it stands."""
+    return digest(row.context, row.question, repr(row.history))
 
 
-@contextlib.contextmanager
-def _nothing() -> Iterator[list[Tensor]]:
-    yield []
-
-
-def load_answerer(name: str, contract: Contract | None = None) -> Answerer:
+def load_answerer(name: str, contract: Contract | None = None, calibrated: bool = True) -> Answerer:
     """An answerer for a run's folder, or for an untrained model with a contract (or the default).
 
-    Raises `UserError` for another contract than a run was trained with.
+    ``calibrated``: with what `abstain calibrate` has left, where it has. Raises `UserError` for
+    another contract than a run was trained with.
     """
     loaded = load_model(name)
     stored = read_run_file(loaded.run)
@@ -346,9 +330,23 @@ def load_answerer(name: str, contract: Contract | None = None) -> Answerer:
             )
         stored = RunFile(contract)
     head = load_head(loaded.run) if loaded.run is not None else None
-    probe = load_probe(loaded.run) if loaded.run is not None else None
-    reason_head = load_reason_head(loaded.run) if loaded.run is not None else None
-    for module in (head, probe, reason_head):
-        if module is not None:
-            module.to(loaded.model.device)
-    return Answerer(loaded, stored.contract, head, stored.calibration, probe, reason_head)
+    if head is not None:
+        head.to(loaded.model.device)
+    calibration = stored.calibration if calibrated else None
+    answerer = Answerer(loaded, stored.contract, head)
+    if loaded.run is not None and calibration is not None:
+        _load_calibration(answerer, loaded.run, calibration)
+    return answerer
+
+
+def _load_calibration(answerer: Answerer, run: Path, calibration: Calibration) -> None:
+    """What `abstain calibrate` has fitted, and the evidence that it needs."""
+    model = answerer.loaded.model
+    probe, answerer.reason_head = load_probe(run), load_reason_head(run)
+    if probe is not None:
+        answerer.heads[PROBE] = probe.to(model.device)
+    if answerer.reason_head is not None:
+        answerer.reason_head.to(model.device)
+    answerer.laplace = load_laplace(run, model, answerer.reader.phrase)
+    answerer.calibration = calibration
+    answerer.gather(calibration.evidence)

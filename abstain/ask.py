@@ -35,15 +35,15 @@ def ask(
 ) -> list[Response]:
     """Answer or decline each question, computing the context once; log every decision."""
     rows = [Row(question=question, context=context) for question in questions]
-    answers = answer_all(answerer, rows)
+    answers = answer_all(answerer, rows, early=True)
     _, p_sufficient, decisions = route(answerer, rows, answers)
-    names = available(answers)
-    values = matrix(rows, answers, names)
     responses = []
-    for number, (row, answer, decision, sufficient) in enumerate(
-        zip(rows, answers, decisions, p_sufficient, strict=True)
+    for row, answer, decision, sufficient in zip(
+        rows, answers, decisions, p_sufficient, strict=True
     ):
-        signals = dict(zip(names, map(float, values[number]), strict=True))
+        names = available([answer])
+        [values] = matrix([row], [answer], names)
+        signals = dict(zip(names, map(float, values), strict=True))
         signals["p_sufficient"] = float(sufficient)
         if log is not None:
             log_decision(log, row.question, context, answer.text, decision, signals)

@@ -14,7 +14,10 @@ def resamples(
     groups: Sequence[str], seed: int = 13, draws: int = DRAWS
 ) -> Iterator[NDArray[np.int64]]:
     """Row numbers of each draw: groups drawn with replacement; nothing for a single group."""
-    members = [np.flatnonzero(np.asarray(groups) == name) for name in dict.fromkeys(groups)]
+    by_name: dict[str, list[int]] = {}
+    for number, name in enumerate(groups):
+        by_name.setdefault(name, []).append(number)
+    members = [np.array(numbers) for numbers in by_name.values()]
     random = np.random.default_rng(seed)
     for _ in range(draws if len(members) > 1 else 0):
         picks = random.integers(0, len(members), len(members))

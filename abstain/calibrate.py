@@ -1,6 +1,5 @@
 """`abstain calibrate`: validation fits and selects everything, calibration certifies once."""
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from abstain import probe
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.evidence import Evidence
 from abstain.fitting import Fitted, fit, refuse_not_finite
 from abstain.groups import context_groups
-from abstain.predict import answer_all, judge
+from abstain.predict import answer_all, head_declines, judge
 from abstain.router import Policy
-from abstain.run import RunFile, policy_hash
+from abstain.run import CALIBRATION_FILES, RunFile, policy_hash, read_run_file
 from abstain.signals import chosen, matrix
 from abstain.threshold import Goal, Guarantee, Infeasible, Units, candidates, certify, upper_bound
 from abstain.unguaranteed import Aim, by_cost, by_coverage, by_f1
@@ -45,6 +45,48 @@ class Request:
     seed: int = 13
 
 
+@dataclass
+class Ledger:
+    """Which certifications calibration rows have served for: trying until one holds is no proof."""
+
+    rows: str  # hash of the calibration rows at hand
+    request: str  # hash of what is asked of them, validation's rows among it
+    target: str
+    served: dict[str, dict[str, str]]  # rows → request → its target in words
+
+    @classmethod
+    def of(
+        cls,
+        stored: RunFile,
+        calibration: Sequence[Row],
+        validation: Sequence[Row],
+        request: Request,
+    ) -> "Ledger":
+        """The ledger of a run as it is stored, with the present request."""
+        rows = _digest(calibration)
+        named = digest(repr(request), rows, _digest(validation))
+        target = f"target risk {request.goal.risk:g}, δ {request.goal.delta:g}"
+        return cls(rows, named, target, {key: dict(value) for key, value in stored.served.items()})
+
+    def add(self, run: Path, again: bool) -> None:
+        """Enter the present request, or raise `UserError` where the rows have served for another.
+
+        The same request on the same rows is one certification however often it is made.
+        """
+        before = self.served.setdefault(self.rows, {})
+        if before and self.request not in before and not again:
+            raise UserError(
+                f"{run}: its calibration rows have been used for a certification "
+                f"({'; '.join(before.values())}). Trying again until one holds would void the "
+                "promise; use fresh rows, or --again, which records the number of tries"
+            )
+        before[self.request] = self.target
+
+    def tries(self) -> int:
+        """How many certifications the rows at hand have served for."""
+        return len(self.served.get(self.rows, {}))
+
+
 def calibrate(
     run: Path, data: Path, answerer: Answerer, request: Request, again: bool
 ) -> Calibration:
@@ -61,67 +103,91 @@ def calibrate(
             f"{data}: {len(validation)} validation rows, and at least {MINIMUM_ROWS} are needed "
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
-    certified_on = _digest(calibration)
-    named = digest(repr(request), certified_on, _digest(validation))
-    earlier = _earlier(run, answerer.calibration, certified_on, named, again or not request.certify)
-    fitted = fit(answerer, validation, request.signals, request.evidence, request.right_f1)
+    stored = read_run_file(run)
+    ledger = Ledger.of(stored, calibration, validation, request)
+    if request.certify:
+        ledger.add(run, again)
+    train = read_fold(data, "train")
+    names, right_f1 = request.signals, request.right_f1
+    fitted = fit(answerer, validation, train, names, request.evidence, right_f1)
     answerer.gather(fitted.evidence)
 
-    natural = _is_representative(validation) and _is_representative(calibration)
-    fallback = _without_guarantee(fitted, request)
-    outcome: Guarantee | Infeasible | None = None
-    mixture: dict[str, Any] = {"rows": "natural" if natural else "natural and derived"}
-    if request.certify:
-        certified = [row for row in calibration if not natural or row.method == "human"]
-        rows = certified if request.pooled else one_row_a_context(certified, request.seed)
-        representative = np.array([not natural or row.method == "human" for row in validation])
-        thresholds = candidates(_units(fitted, representative), len(rows), request.goal)
-        outcome = certify(thresholds, _answered_units(answerer, rows, fitted), request.goal)
-        mixture |= {
-            "sufficient": sum(bool(row.sufficient) for row in rows),
-            "insufficient": sum(not row.sufficient for row in rows),
-        }
-    threshold = outcome.threshold if isinstance(outcome, Guarantee) else fallback
-    derived = [row for row in calibration if row.method != "human"] if natural else []
-    details = {
+    natural = _is_representative(validation)
+    threshold = _without_guarantee(fitted, request)
+    details: dict[str, Any] = {
         "target_risk": request.goal.risk,
         "delta": request.goal.delta,
-        "infeasible": outcome.to_json() if isinstance(outcome, Infeasible) else None,
-        "mixture": mixture,
-        "derived": _derived(answerer, derived, fitted, request, threshold),
+        "infeasible": None,
         "without_guarantee": {
             "aim": request.aim,
-            "threshold": fallback,
+            "threshold": threshold,
             "cost": {"wrong": request.cost_wrong, "abstain": request.cost_abstain},
             "coverage": request.coverage,
         },
-        "request": named,
-        "certified_on": certified_on,
-        "certifications": earlier + request.certify,
+        "mixture": {"rows": "natural" if natural else "natural and derived"},
+        "derived": None,
+        "certifications": ledger.tries(),
         "validation_rows": len(validation),
         **fitted.details(),
     }
-    sufficient, correct = fitted.sufficient.calibrator, fitted.correct.calibrator
+    outcome: Guarantee | Infeasible | None = None
+    if request.certify:
+        rows = _units_of(calibration, natural, request)
+        details["mixture"] |= {
+            "sufficient": sum(bool(row.sufficient) for row in rows),
+            "insufficient": sum(not row.sufficient for row in rows),
+        }
+        representative = np.array([not natural or row.method == "human" for row in validation])
+        thresholds = candidates(_units(fitted, representative), len(rows), request.goal)
+        outcome = certify(thresholds, _answered_units(answerer, rows, fitted), request.goal)
+        if isinstance(outcome, Guarantee):
+            threshold = outcome.threshold
+        else:
+            details["infeasible"] = outcome.to_json()
+        if natural:
+            details["derived"] = _derived(answerer, calibration, fitted, request, threshold)
     result = Calibration(
-        sufficient, correct, Policy(threshold), request.right_f1, fitted.evidence, details
+        fitted.sufficient.calibrator,
+        fitted.correct.calibrator,
+        Policy(threshold),
+        request.right_f1,
+        fitted.evidence,
+        fitted.decline_below,
+        details,
     )
+    # Until the new abstain.json is there, the run is one that was never calibrated: a probe of now
+    # under a calibrator of before would be wrong without a word.
+    RunFile(answerer.contract, None, ledger.served).write(run)
     _save_heads(run, fitted)
     if isinstance(outcome, Guarantee):
-        guarantee = {
-            **outcome.to_json(),
-            "loss": f"answered, and not (sufficient and {_right(request.right_f1)})",
-            "unit": (
-                "every question, assumes independence"
-                if request.pooled
-                else "one seeded question a context"
-            ),
-            "mixture": mixture,
-            # The promise covers this one frozen policy: other weights are another policy.
-            "policy_hash": policy_hash(run, answerer.contract, result),
-        }
-        result = replace(result, policy=Policy(threshold, guarantee))
-    RunFile(answerer.contract, result).write(run)
+        result = _promised(result, outcome, request, run, answerer)
+    RunFile(answerer.contract, result, ledger.served).write(run)
     return result
+
+
+def _units_of(calibration: list[Row], natural: bool, request: Request) -> list[Row]:
+    """The rows that certify: natural ones where they hold both labels, one a context or all."""
+    rows = [row for row in calibration if not natural or row.method == "human"]
+    return rows if request.pooled else one_row_a_context(rows, request.seed, calibration)
+
+
+def _promised(
+    result: Calibration, outcome: Guarantee, request: Request, run: Path, answerer: Answerer
+) -> Calibration:
+    """The calibration with its guarantee, and everything that this covers by name."""
+    guarantee = {
+        **outcome.to_json(),
+        "loss": f"answered, and not (sufficient and {_right(request.right_f1)})",
+        "unit": (
+            "every question, assumes independence"
+            if request.pooled
+            else "one seeded question a context"
+        ),
+        "mixture": result.details["mixture"],
+        # The promise covers this one frozen policy: other weights are another policy.
+        "policy_hash": policy_hash(run, answerer.contract, result),
+    }
+    return replace(result, policy=Policy(outcome.threshold, guarantee))
 
 
 def _right(right_f1: float) -> str:
@@ -129,12 +195,15 @@ def _right(right_f1: float) -> str:
 
 
 def _save_heads(run: Path, fitted: Fitted) -> None:
-    from abstain import probe
-
+    """Write what was fitted; what an earlier calibration has left goes."""
+    for name in CALIBRATION_FILES:
+        (run / name).unlink(missing_ok=True)
     if fitted.probe is not None:
         fitted.probe.probe.save(run, probe.FILE)
     if fitted.reason is not None:
         fitted.reason.head.save(run)
+    if fitted.laplace is not None:
+        fitted.laplace.save(run)
 
 
 def _units(fitted: Fitted, rows: Any) -> Units:
@@ -149,7 +218,8 @@ def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Unit
     values = matrix(rows, answers, names)
     refuse_not_finite(values, names, rows)
     confidence = fitted.correct.calibrator.probability(values)
-    said_no = [answer.abstained for answer in answers]
+    declined = head_declines(answers, fitted.decline_below)
+    said_no = [a.abstained or bool(head) for a, head in zip(answers, declined, strict=True)]
     judged = judge(rows, answers, confidence, confidence, fitted.right_f1, said_no)
     return Units(confidence, judged.answered, judged.right)
 
@@ -164,12 +234,13 @@ def _without_guarantee(fitted: Fitted, request: Request) -> float:
 
 
 def _derived(
-    answerer: Answerer, rows: list[Row], fitted: Fitted, request: Request, threshold: float
+    answerer: Answerer, calibration: list[Row], fitted: Fitted, request: Request, threshold: float
 ) -> dict[str, Any] | None:
     """How the threshold does on derived rows, which the promise for natural ones leaves out."""
-    if not rows or not request.certify:
+    rows = [row for row in calibration if row.method != "human"]
+    if not rows:
         return None
-    units = _answered_units(answerer, one_row_a_context(rows, request.seed), fitted)
+    units = _answered_units(answerer, one_row_a_context(rows, request.seed, calibration), fitted)
     accepted, errors = units.count(threshold)
     return {
         "rows": len(units),
@@ -179,14 +250,19 @@ def _derived(
     }
 
 
-def one_row_a_context(rows: Sequence[Row], seed: int) -> list[Row]:
+def one_row_a_context(
+    rows: Sequence[Row], seed: int, split: Sequence[Row] | None = None
+) -> list[Row]:
     """One row of each context, drawn by seed: questions that share a context are not independent.
 
-    Rows without a context share none, and each stands for itself.
+    Rows without a context share none, and each stands for itself. ``split`` are all rows among
+    which a derived one finds its parent, and with it the context that it goes back to.
     """
+    whole = rows if split is None else split
+    group_of = dict(zip((row.id for row in whole), context_groups(whole), strict=True))
     groups: dict[str, list[Row]] = defaultdict(list)
-    for row, group in zip(rows, context_groups(rows), strict=True):
-        groups[group].append(row)
+    for row in rows:
+        groups[group_of[row.id]].append(row)
     return [
         random.Random(f"{seed}/{name}").choice(sorted(members, key=lambda row: row.id))
         for name, members in sorted(groups.items())
@@ -225,38 +301,11 @@ def _digest(rows: Sequence[Row]) -> str:
     return digest(*(row.id + row.content_hash for row in rows))
 
 
-def _earlier(
-    run: Path, stored: Calibration | None, certified_on: str, request: str, again: bool
-) -> int:
-    """How many other certifications these calibration rows have served for this run.
-
-    Fresh rows have served for none. The same request on the same rows, validation's among them, is
-    one certification however often it is made; another one is refused unless ``again``.
-    """
-    details = stored.details if stored is not None else {}
-    if details.get("certified_on") != certified_on:
-        return 0
-    count = int(details["certifications"])
-    if details["request"] == request:
-        return max(0, count - 1)
-    if count and not again:
-        raise UserError(
-            f"{run}: its calibration rows have been used for a certification (target risk "
-            f"{details['target_risk']}, δ {details['delta']}). Trying again until one holds would "
-            "void the promise; use fresh rows, or --again, which records the number of tries"
-        )
-    return count
-
-
 def describe(calibration: Calibration) -> str:
     """The outcome for a person, in a few lines."""
     policy, details = calibration.policy, calibration.details
     mixture = details["mixture"]
-    lines = [
-        f"threshold {policy.threshold:.4f}: {policy.promise()}"
-        if policy.threshold is not None and math.isfinite(policy.threshold)
-        else "no threshold",
-    ]
+    lines = [f"threshold {policy.threshold:.4f}: {policy.promise()}"]
     if policy.guarantee is not None:
         g = policy.guarantee
         unit = "questions, taken for independent" if "assumes" in g["unit"] else "contexts"
@@ -280,7 +329,8 @@ def describe(calibration: Calibration) -> str:
 
 def _aim(without: dict[str, Any]) -> str:
     if without["aim"] == "coverage":
-        return f"the threshold answers {without['coverage']:.0%} of the questions on validation"
+        share = without["coverage"]
+        return f"the threshold is to answer {share:.0%} of the questions, chosen on validation"
     if without["aim"] == "f1":
         return "the threshold has the best F1 on validation"
     cost = without["cost"]

@@ -19,6 +19,7 @@ class Calibration:
     policy: Policy
     right_f1: float
     evidence: Evidence  # what its signals need
+    decline_below: float | None  # of the sufficiency head's logit: declined without an answer
     details: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -30,18 +31,28 @@ class Calibration:
             "guarantee": self.policy.guarantee,
             "right_f1": self.right_f1,
             "evidence": self.evidence.to_json(),
+            "decline_below": self.decline_below,
             **self.details,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":
         """What `to_json` stored; raises KeyError or TypeError where it is not that."""
-        known = ("sufficient", "correct", "threshold", "guarantee", "right_f1", "evidence")
+        known = (
+            "sufficient",
+            "correct",
+            "threshold",
+            "guarantee",
+            "right_f1",
+            "evidence",
+            "decline_below",
+        )
         return cls(
             Calibrator.from_json(value["sufficient"]),
             Calibrator.from_json(value["correct"]),
             Policy(value["threshold"], value["guarantee"]),
             value["right_f1"],
             Evidence.from_json(value["evidence"]),
+            value["decline_below"],
             {key: entry for key, entry in value.items() if key not in known},
         )

@@ -138,7 +138,9 @@ def _beta(z: Array, labels: Labels) -> tuple[float, float, float]:
         kept = int(np.argmax(weight))
         one, c = _logistic(features[:, [kept]], labels, 0.0)
         weight = np.zeros(2)
-        weight[kept] = max(0.0, one[0])
+        if one[0] < 0:  # nothing rises with the score: what is left is the base rate
+            return 0.0, 0.0, float(np.log((labels.sum() + 1) / ((~labels).sum() + 1)))
+        weight[kept] = one[0]
     return float(weight[0]), float(weight[1]), c
 
 

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +104,54 @@ def risk_coverage(judged: Judged, threshold: float | None) -> str:
         )
 
     return _draw("Risk-coverage curve", paint)
+
+
+def risk_coverages(named: dict[str, Judged]) -> str:
+    """The risk-coverage curves of several runs on the same rows."""
+    styles = [(_YES, "-"), (_NO, "-"), (_INK, "--"), (_SOFT, ":")]
+
+    def paint(axes: "Axes") -> None:
+        for number, (name, judged) in enumerate(named.items()):
+            colour, line = styles[number % len(styles)]
+            confidence = judged.confidence[judged.answered]
+            errors = expected_errors(confidence, judged.right[judged.answered])
+            count = np.arange(1, len(confidence) + 1)
+            axes.plot(
+                count / len(judged.answered),
+                errors / count,
+                color=colour,
+                linestyle=line,
+                label=name,
+            )
+        axes.set(xlabel="coverage (answered, of all rows)", ylabel="selective risk", ylim=(0, None))
+        axes.legend()
+
+    return _draw("Risk-coverage curves", paint)
+
+
+def differences(named: dict[str, dict[str, dict[str, float | None]]], keys: Sequence[str]) -> str:
+    """Differences of some metrics from the first run's, with their intervals, a row each."""
+    colours = [_NO, _INK, _SOFT]
+
+    def paint(axes: "Axes") -> None:
+        for number, (name, found) in enumerate(named.items()):
+            metrics = [found[key] for key in keys]
+            # A metric without an interval is NaN here, and not drawn.
+            value, low, high = (
+                np.array([metric[part] for metric in metrics], dtype=float)
+                for part in ("value", "low", "high")
+            )
+            height = np.arange(len(keys)) + 0.18 * number
+            colour = colours[number % len(colours)]
+            axes.hlines(height, low, high, color=colour)
+            axes.plot(value, height, "o", color=colour, label=name)
+        axes.axvline(0, color=_SOFT, linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(keys)), keys)
+        axes.invert_yaxis()
+        axes.set(xlabel="difference")
+        axes.legend()
+
+    return _draw("Differences", paint)
 
 
 def reliability(judged: Judged, bins: int = 10) -> str:

@@ -1,20 +1,19 @@
 """The `abstain` command. Each subcommand imports what it needs, so that `--help` is instant."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from abstain.signal_options import evidence_of, signal_options, wants_all
 from curate import console
 from curate.console import json_option
 
 if TYPE_CHECKING:
     from abstain.answer import Answering
     from abstain.compare import Block
-    from abstain.evidence import Evidence
 
 _PATH = click.Path(path_type=Path)
 
@@ -30,56 +29,6 @@ def cli() -> None:
       abstain evaluate out/run --data out/data --out out/evaluation
       abstain ask out/run --context policy.txt "How long do refunds take?"
     """
-
-
-def _evidence_options(default: str) -> Callable[[Any], Any]:
-    """Options that switch signals on, and say how the dear ones are computed."""
-    options = (
-        click.option(
-            "--signals",
-            default=default,
-            show_default=True,
-            help="free (no cost beyond the answer), all, or names separated by commas; "
-            "`abstain signals` lists them.",
-        ),
-        click.option("--samples", default=10, show_default=True, help="Answers drawn at random."),
-        click.option("--mc-samples", default=20, show_default=True, help="MC dropout's masks (T)."),
-        click.option(
-            "--mc-scope",
-            type=click.Choice(["full", "suffix", "top-k"]),
-            default="top-k",
-            show_default=True,
-            help="Where masks lie: everywhere (T passes), on question and answer, or on those in "
-            "the highest blocks.",
-        ),
-        click.option("--mc-top-k", default=4, show_default=True, help="Blocks of scope top-k."),
-        click.option(
-            "--mc-mask",
-            type=click.Choice(["shared", "token"]),
-            default="shared",
-            show_default=True,
-            help="One mask for all tokens of a sample, or one for each.",
-        ),
-    )
-
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-def _evidence(values: dict[str, Any]) -> "tuple[tuple[str, ...], Evidence]":
-    """The signals that are switched on, and the evidence that they need."""
-    from abstain.evidence import DropoutSettings, Evidence
-    from abstain.signals import chosen, needed
-
-    dropout = DropoutSettings(
-        values["mc_samples"], values["mc_scope"], values["mc_top_k"], values["mc_mask"]
-    )
-    names = chosen(values["signals"])
-    return names, needed(names, Evidence(True, values["samples"], dropout=dropout))
 
 
 @cli.command()
@@ -135,7 +84,7 @@ def _evidence(values: dict[str, Any]) -> "tuple[tuple[str, ...], Evidence]":
     show_default=True,
     help="Right means an F1 of at least 0.5, or an exact match.",
 )
-@_evidence_options("free")
+@signal_options
 @click.option("--seed", default=13, show_default=True, help="Draws one question a context.")
 @click.option("--again", is_flag=True, help="Certify once more on rows already used; recorded.")
 @json_option
@@ -158,7 +107,7 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
 
     if not (run / "abstain.json").exists():
         raise UserError(f"{run}: has no abstain.json; it is not a run of `train run`")
-    names, evidence = _evidence(options)
+    names, evidence = evidence_of(options)
     certify = options["procedure"] != "none"
     goal = Goal(options["target_risk"], options["delta"])
     if certify:
@@ -176,7 +125,10 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
         evidence,
         options["seed"],
     )
-    result = run_calibration(run, data, load_answerer(str(run)), request, again)
+    answerer = load_answerer(str(run), calibrated=False)
+    if wants_all(options):
+        evidence = answerer.possible(evidence, fitted=False)
+    result = run_calibration(run, data, answerer, replace(request, evidence=evidence), again)
     console.show(result.to_json(), describe(result), as_json)
 
 
@@ -190,6 +142,7 @@ def signals(as_json: bool) -> None:
         "true_logit": "1 pass",
         "samples": "--samples answers",
         "dropout": "--mc-samples passes, of some blocks",
+        "laplace": "a small backward pass",
     }
     found = [
         {
@@ -218,7 +171,7 @@ def signals(as_json: bool) -> None:
     help="Worked examples in an untrained model's prompt, drawn from --data's train split.",
 )
 @click.option("--model-name", help="Of the model to ask for, where RUN is an address.")
-@_evidence_options("free")
+@signal_options
 @json_option
 def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Measure RUN on the test split: metrics.json, predictions.parquet, report.html.
@@ -230,8 +183,11 @@ def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> 
     """
     from abstain import evaluate as evaluation
 
-    _, evidence = _evidence(options)
-    metrics = evaluation.evaluate(run, _answerer(run, data, options), data, out, evidence)
+    _, evidence = evidence_of(options)
+    answerer = _answerer(run, data, options)
+    if wants_all(options):
+        evidence = answerer.possible(evidence)
+    metrics = evaluation.evaluate(run, answerer, data, out, evidence)
     blocks = [name for name in ("raw", "routed") if name in metrics]
     lines = [(key, *(_interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
     text = f"{console.table(('metric', *blocks), lines)}\n\nreport: {out / 'report.html'}"
@@ -272,8 +228,11 @@ def _answerer(run: str, data: Path, options: dict[str, Any]) -> "Answering":
     show_default=True,
     help="What the models said, or what came of it behind the threshold.",
 )
+@click.option("--report", type=_PATH, help="Write a page with pictures here, e.g. compare.html.")
 @json_option
-def compare(evaluations: tuple[Path, ...], block: "Block", as_json: bool) -> None:
+def compare(
+    evaluations: tuple[Path, ...], block: "Block", report: Path | None, as_json: bool
+) -> None:
     """Compare two or more EVALUATIONS (folders of `abstain evaluate`) on the rows they share.
 
     Differences are from the first one, with 95 % intervals of a paired bootstrap: both runs on the
@@ -281,10 +240,14 @@ def compare(evaluations: tuple[Path, ...], block: "Block", as_json: bool) -> Non
     """
     from abstain import compare as comparing
     from curate.errors import UserError
+    from curate.files import write_text
 
     if len(evaluations) < 2:
         raise UserError("give at least two folders of `abstain evaluate`")
-    found = comparing.compare(evaluations, block)
+    comparison = comparing.compare(evaluations, block)
+    found = comparison.found
+    if report is not None:
+        write_text(report, comparison.render())
     first, *others = found["metrics"]
     lines = []
     for key, value in found["metrics"][first].items():

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from abstain.answer import Answer
@@ -54,13 +55,27 @@ class Endpoint:
         return str(listed[0].id) if listed else _ANY
 
     def gather(self, evidence: Evidence) -> None:
-        """Gather this evidence with every answer from now on; dropout is left out."""
+        """Gather this evidence with every answer from now on.
+
+        Raises `UserError` for what only a model in this process can give.
+        """
+        if evidence != self.possible(evidence):
+            raise UserError(
+                f"{self.address}: a server gives neither MC dropout nor Laplace signals"
+            )
         self.evidence = evidence
 
+    def possible(self, evidence: Evidence, fitted: bool = True) -> Evidence:
+        """As much of this evidence as a server can give."""
+        return replace(evidence, dropout=None, laplace=0)
+
     def answer(
-        self, rows: Sequence[Row], max_new_tokens: int = 64
+        self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False
     ) -> Iterator[list[tuple[int, Answer]]]:
-        """Answers with their rows' numbers, some requests at a time, in the order of the rows."""
+        """Answers with their rows' numbers, some requests at a time, in the order of the rows.
+
+        A server has no sufficiency head: ``early`` changes nothing.
+        """
         with ThreadPoolExecutor(PARALLEL) as pool:
             answers = pool.map(lambda row: self._answer(row, max_new_tokens), rows)
             for number, answer in enumerate(answers):
@@ -70,8 +85,8 @@ class Endpoint:
         messages = self.contract.messages(row.context, row.question, row.history)
         said = self._ask("answer", messages, max_new_tokens)[0]
         text = (said.message.content or "").strip()
-        places = said.logprobs.content if said.logprobs is not None else None
-        if not places:
+        places = (said.logprobs.content if said.logprobs is not None else None) or []
+        if text and not places:
             raise UserError(
                 f"{self.address}: gives no log-probabilities, and confidence is made of them; "
                 "start the server with them, or use another one"
@@ -85,11 +100,11 @@ class Endpoint:
         return Answer(
             text,
             abstained,
-            tuple(place.logprob for place in places),
-            tuple(_entropy(place) for place in places),
+            tuple(place.logprob for place in places) or (0.0,),
+            tuple(_entropy(place) for place in places) or (0.0,),
             # The whole phrase is scored only where it is what was said.
             sum(place.logprob for place in places) if abstained and text else None,
-            _first_log_p(places[0], self.contract.abstention_phrase),
+            _first_log_p(places[0], self.contract.abstention_phrase) if places else 0.0,
             true_logit=true_logit,
             samples=samples,
         )
@@ -99,7 +114,7 @@ class Endpoint:
         choices: list[Any] = []
         evidence = self.evidence
         while len(choices) < evidence.samples:
-            choices += self._ask(
+            more = self._ask(
                 "samples",
                 messages,
                 max_new_tokens,
@@ -107,12 +122,18 @@ class Endpoint:
                 temperature=evidence.temperature,
                 seed=evidence.seed + len(choices),
             )
+            if not more:
+                raise UserError(f"{self.address}: gives no answer to sample")
+            choices += more
         return choices[: evidence.samples]
 
     def _true_logit(self, row: Row, text: str) -> float:
         question = TRUE_QUESTION.format(question=row.question, answer=text)
         messages = self.contract.messages(row.context, question, row.history)
-        [place, *_] = self._ask("p_true", messages, 1)[0].logprobs.content
+        logprobs = self._ask("p_true", messages, 1)[0].logprobs
+        if logprobs is None or not logprobs.content:
+            return 0.0  # it ended at once: neither yes nor no
+        place = logprobs.content[0]
         listed = {top.token: math.exp(top.logprob) for top in place.top_logprobs}
         # What is not listed is less likely than everything that is.
         least = min(listed.values(), default=1e-9)

@@ -1,5 +1,6 @@
 """`abstain evaluate`: metrics, predictions and the report of a run on labelled rows."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows
 
+log = logging.getLogger(__name__)
+
 
 def evaluate(
     name: str, answerer: Answering, data: Path, out: Path, evidence: Evidence
@@ -37,12 +40,16 @@ def evaluate(
     if not rows:
         raise UserError(f"{data}: no labelled row to evaluate on")
     calibration = answerer.calibration
-    answerer.gather(answerer.evidence.joined(evidence))
+    own = answerer.evidence
+    answerer.gather(own.joined(evidence))
+    if own.dropout and evidence.dropout and own.dropout != evidence.dropout:
+        log.warning("MC dropout is drawn as the run's calibration has it: %s", own.dropout)
     answerer.seconds.clear()
     predictions = predict(answerer, rows, "evaluate")
     metrics = measure(predictions, _costs(answerer, len(rows)))
     metrics["run"] = name
     metrics["data"] = str(data)
+    metrics["contract"] = answerer.contract.to_json()
     metrics["calibration"] = calibration.to_json() if calibration is not None else None
     write_json(out / "metrics.json", metrics)
     with replacing(out / "predictions.parquet") as temporary:
@@ -62,7 +69,12 @@ class Cost:
 def _costs(answerer: Answering, rows: int) -> dict[str, Cost]:
     """Of each signal, and of the answer itself under the name "answer"."""
     seconds = {kind: 1000 * spent / rows for kind, spent in answerer.seconds.items()}
-    kinds = {"true_logit": "p_true", "samples": "samples", "dropout": "dropout"}
+    kinds = {
+        "true_logit": "p_true",
+        "samples": "samples",
+        "dropout": "dropout",
+        "laplace": "laplace",
+    }
     costs = {"answer": Cost(1.0, seconds["answer"])}
     for name, signal in SIGNALS.items():
         spent = seconds.get(kinds.get(signal.needs, ""), 0.0)

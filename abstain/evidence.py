@@ -31,6 +31,7 @@ class Evidence:
     temperature: float = 1.0
     seed: int = 13
     dropout: DropoutSettings | None = None
+    laplace: int = 0  # blocks of a Laplace approximation; 0: none
 
     def joined(self, other: "Evidence") -> "Evidence":
         """What either gathers; how, where both do, is as here."""
@@ -39,6 +40,7 @@ class Evidence:
             p_true=self.p_true or other.p_true,
             samples=self.samples or other.samples,
             dropout=self.dropout or other.dropout,
+            laplace=self.laplace or other.laplace,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What validation fits and selects: the probe, the reason head, two calibrators."""
 
+import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +16,17 @@ from abstain.answerer import PROBE, Answerer
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
 from abstain.groups import context_groups
+from abstain.laplace import Laplace, fit_laplace
 from abstain.metrics import Judged, brier, ece
-from abstain.predict import answer_all, judge
+from abstain.predict import answer_all, head_declines, judge
 from abstain.probe import ProbeFit
 from abstain.reason import ReasonFit
 from abstain.selection import Chosen
 from abstain.signals import Array, available, matrix, needed
 from curate.errors import UserError
 from curate.record import Row
+
+LAPLACE_ROWS = 400  # of train, for the curvature; it is scaled up to all of them
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class Fitted:
 
     probe: ProbeFit | None
     reason: ReasonFit | None
+    laplace: Laplace | None
     sufficient: Chosen  # P(the context suffices), on all rows
     correct: Chosen  # P(right), on the answered ones
     confidence: Array  # P(right) of all rows; of the answered ones, cross-fitted
     judged: Judged
     groups: list[str]
     evidence: Evidence  # what the calibrators need, and no more
+    decline_below: float | None  # of the head's logit; None without a head
     right_f1: float
 
     def details(self) -> dict[str, Any]:
@@ -72,36 +79,78 @@ class Fitted:
 
 
 def fit(
-    answerer: Answerer, rows: list[Row], names: Sequence[str], evidence: Evidence, right_f1: float
+    answerer: Answerer,
+    rows: list[Row],
+    train: Sequence[Row],
+    names: Sequence[str],
+    evidence: Evidence,
+    right_f1: float,
 ) -> Fitted:
-    """Fit everything on validation ``rows``; the answerer has the probe from then on.
+    """Fit everything on validation ``rows``; the answerer has probe and the rest from then on.
 
-    ``names`` are the signals to choose from, as far as this model can give them.
+    ``names`` are the signals to choose from, as far as this model can give them. A Laplace
+    approximation, if one is asked for, takes its curvature from ``train`` rows.
     """
     groups = context_groups(rows)
     probe_fit = reason_fit = None
-    if "probe" in names:
+    # What an earlier calibration has fitted goes, whether or not this one fits its like.
+    answerer.heads.pop(PROBE, None)
+    answerer.reason_head = answerer.laplace = None
+    device = answerer.loaded.model.device
+    if {"probe", "mc_std_probe"} & set(names):
         hidden = _hidden_states(answerer, rows)
         labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
         if labels.any() and not labels.all():
             probe_fit = probe.fit(hidden, labels, groups)
-            answerer.heads[PROBE] = probe_fit.probe.to(answerer.loaded.model.device)
+            answerer.heads[PROBE] = probe_fit.probe.to(device)
         short = np.flatnonzero(~labels)
         reason_fit = reason.fit(
             hidden[short], [rows[i].reason for i in short], [groups[i] for i in short]
         )
-        answerer.reason_head = None
         if reason_fit is not None:
-            answerer.reason_head = reason_fit.head.to(answerer.loaded.model.device)
-    answerer.gather(evidence)
-    answers = answer_all(answerer, rows, "validation")
-    if probe_fit is not None:  # what the probe says of rows that it was fitted on is too good
+            answerer.reason_head = reason_fit.head.to(device)
+    if evidence.laplace:
+        answerer.laplace = _laplace(answerer, rows, train, evidence.laplace)
+    answers = _answers(answerer, rows, evidence, probe_fit)
+    offered = [name for name in available(answers) if name in names]
+    fits = (probe_fit, reason_fit, answerer.laplace if evidence.laplace else None)
+    return _choose(rows, answers, offered, groups, evidence, right_f1, fits)
+
+
+def _answers(
+    answerer: Answerer, rows: list[Row], evidence: Evidence, probe_fit: ProbeFit | None
+) -> list[Answer]:
+    """Answers to validation rows; what the probe says of one comes from a fit without its group.
+
+    What it says of rows that it was fitted on would be too good.
+    """
+    folds = probe_fit.folds if probe_fit is not None else []
+    names = [f"{PROBE} without fold {number}" for number in range(len(folds))]
+    for name, (head, _) in zip(names, folds, strict=True):
+        answerer.heads[name] = head.to(answerer.loaded.model.device)
+    try:
+        answerer.gather(evidence)
+        answers = answer_all(answerer, rows, "validation")
+    finally:
+        for name in names:
+            del answerer.heads[name]
+    for name, (_, left_out) in zip(names, folds, strict=True):
+        for number in left_out:
+            answers[number] = _without_own_fit(answers[number], name)
+    if probe_fit is not None:
         answers = [
             replace(answer, probe_logit=float(logit))
             for answer, logit in zip(answers, probe_fit.logits, strict=True)
         ]
-    offered = [name for name in available(answers) if name in names]
-    return _choose(rows, answers, offered, groups, evidence, right_f1, probe_fit, reason_fit)
+    return answers
+
+
+def _without_own_fit(answer: Answer, name: str) -> Answer:
+    """The probe's samples under dropout replaced by those of the head with this name."""
+    if answer.dropout is None:
+        return answer
+    logits = {**answer.dropout.head_logits, PROBE: answer.dropout.head_logits[name]}
+    return replace(answer, dropout=replace(answer.dropout, head_logits=logits))
 
 
 def _choose(
@@ -111,8 +160,7 @@ def _choose(
     groups: list[str],
     evidence: Evidence,
     right_f1: float,
-    probe_fit: ProbeFit | None,
-    reason_fit: ReasonFit | None,
+    fits: tuple[ProbeFit | None, ReasonFit | None, Laplace | None],
 ) -> Fitted:
     if not names:
         raise UserError("none of the signals asked for can be had from this model")
@@ -129,18 +177,63 @@ def _choose(
     columns = [names.index(name) for name in correct.calibrator.signals]
     confidence = correct.calibrator.probability(values[:, columns])
     confidence[answered] = correct.probability
+    decline_below = _decline_below(answers, judged)
+    judged = replace(judged, answered=judged.answered & ~head_declines(answers, decline_below))
     used = {*sufficient.calibrator.signals, *correct.calibrator.signals}
     return Fitted(
-        probe_fit,
-        reason_fit,
+        *fits,
         sufficient,
         correct,
         confidence,
         judged,
         groups,
         needed(sorted(used), evidence),
+        decline_below,
         right_f1,
     )
+
+
+def _decline_below(answers: Sequence[Answer], judged: Judged) -> float | None:
+    """The least logit of the sufficiency head at which an answer was right.
+
+    Below it, no validation question was worth an answer: what it declines is not generated.
+    """
+    logits = [answers[i].head_logit for i in np.flatnonzero(judged.right).tolist()]
+    known = [logit for logit in logits if logit is not None]
+    return min(known, default=None)
+
+
+def _laplace(answerer: Answerer, rows: list[Row], train: Sequence[Row], blocks: int) -> Laplace:
+    """Curvature from whole contexts of train, drawn by seed, until there are enough rows."""
+    contexts: dict[str, list[Row]] = defaultdict(list)
+    for row in train:
+        contexts[row.context].append(row)
+    names = sorted(contexts)
+    random.Random(13).shuffle(names)
+    drawn: list[Row] = []
+    for name in names:
+        if len(drawn) < LAPLACE_ROWS:
+            drawn += contexts[name]
+    gradients = answerer.gradients(blocks)
+    order = [i for pack in _by_context(rows) for i in pack]
+    ordered = [rows[i] for i in order]
+    labels = np.array([bool(row.sufficient) for row in ordered], dtype=bool)
+
+    def traces(some: list[Row], what: str) -> Any:
+        found = answerer.traces(some, gradients)
+        return tqdm(found, total=len(some), desc=f"Laplace, {what}", unit="row")
+
+    return fit_laplace(
+        gradients, traces(drawn, "train"), len(train), traces(ordered, "validation"), labels
+    )
+
+
+def _by_context(rows: Sequence[Row]) -> list[list[int]]:
+    """Row numbers by context, in the order in which packs are read."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        found[row.context].append(number)
+    return list(found.values())
 
 
 def refuse_not_finite(values: Array, names: Sequence[str], rows: Sequence[Row]) -> None:

@@ -1,14 +1,13 @@
 """Greedy and sampled decoding of many branches of one tree in step."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from abstain.draws import generator
 from abstain.prefix import Tree, forward
 
 # Which token comes next, [branches], from log-probabilities [branches, vocabulary]; the second
@@ -71,22 +70,15 @@ def greedy(log_p: Tensor, _: Sequence[int], __: int) -> Tensor:
 
 def sampled(names: Sequence[str], seed: int, temperature: float) -> Choose:
     """Tokens drawn at a temperature; each branch draws by its own name, whatever is beside it."""
-    uniforms = [_uniforms(f"{seed}/{name}") for name in names]
+    generators = [generator(f"{seed}/{name}") for name in names]
 
     def choose(log_p: Tensor, branches: Sequence[int], _: int) -> Tensor:
         # In float64, so that rounding of the sum does not cut off the last tokens.
         cumulated = (log_p.double() / temperature).softmax(-1).cumsum(-1)
-        drawn = torch.tensor([[next(uniforms[b])] for b in branches], dtype=torch.float64)
+        drawn = torch.tensor([[generators[b].random()] for b in branches], dtype=torch.float64)
         scaled = drawn.to(log_p.device) * cumulated[:, -1:]
         return torch.searchsorted(cumulated, scaled, right=True)[:, 0].clamp(
             max=log_p.shape[-1] - 1
         )
 
     return choose
-
-
-def _uniforms(name: str) -> Any:
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-    generator = np.random.Generator(np.random.Philox(key=key))
-    while True:
-        yield generator.random()

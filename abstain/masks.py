@@ -6,7 +6,6 @@ are drawn from the top of the network down, so that a scope of fewer blocks draw
 the blocks that it has.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from abstain.draws import generator
 from abstain.evidence import MaskKind
 from curate.errors import UserError
 
@@ -75,13 +75,11 @@ class Masks:
                 place.masks = place.rows = None
 
     def _draw(self, draw: Draw) -> list[Any]:
-        name = f"{self._seed}/{draw.answer}/{draw.sample}"
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-        generator = np.random.Generator(np.random.Philox(key=key))
+        random = generator(f"{self._seed}/{draw.answer}/{draw.sample}")
         masks = []
         for place in self._places:
             shape = (1 if self._kind == "shared" else draw.tokens, place.features)
-            kept = generator.random(shape, dtype=np.float32) >= place.p
+            kept = random.random(shape, dtype=np.float32) >= place.p
             masks.append(kept.astype(np.float32) / np.float32(1 - place.p))
         return masks
 

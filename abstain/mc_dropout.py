@@ -67,7 +67,7 @@ class Trace:
     """What generating a pack of answers has computed, to be used again."""
 
     cache: Any  # keys and values of every token of its tree
-    entering: Tensor | None  # [tokens, hidden] as they enter the lowest of the top k blocks
+    entering: dict[int, Tensor]  # [tokens, hidden] as they enter some blocks, by their numbers
 
 
 @dataclass
@@ -135,8 +135,12 @@ class McDropout:
         self.settings = settings
         self.layers = sorted({layer for head in heads.values() for layer in head.layers})
         self.packing = supports_packing(model)
-        # Without trees there are no branches to sample: only complete passes are left.
-        self.scope: Scope = settings.scope if self.packing else "full"
+        self.scope: Scope = settings.scope
+        if not self.packing and self.scope != "full":
+            raise UserError(
+                f"{type(model).__name__} does not allow shared-prefix packing, which the dropout "
+                f"scope {self.scope} needs; use --mc-scope full"
+            )
         self.lowest = self._lowest() if self.scope == "top-k" else 0
         self.skips = self.lowest > 0 and can_skip(model, self.lowest)
 
@@ -173,7 +177,7 @@ class McDropout:
         for group in [endings] if self.packing else [[ending] for ending in endings]:
             tree = Tree()
             prompt = tree.add(item.prompt)
-            at = _hang(tree, prompt, group)
+            at = hang(tree, prompt, group)
             with masks.laid([Draw(item.name, sample, len(tree))]):
                 output = forward(self.model, tree, [i for part in at for i in part], self.layers)
             hidden = dict(zip(self.layers, output.hidden[0], strict=True))
@@ -191,8 +195,7 @@ class McDropout:
         for number, item in enumerate(items):
             scored = sum(map(len, self._endings(item)))
             own = len(item.prompt) - self._begin(item) + scored
-            before = items[chunk[-1][0]].prompt_at if chunk else []
-            apart = before[: item.shared] != item.prompt_at[: item.shared]
+            apart = bool(chunk) and not _share_prefix(items[chunk[-1][0]], item)
             for sample in range(self.settings.samples):
                 full = tokens + own > MAX_TOKENS or logits + scored > MAX_LOGITS
                 if chunk and (full or apart):
@@ -225,7 +228,7 @@ class McDropout:
         for item, sample, _ in chunk:
             start, begin = len(tree), self._begin(item)
             question = tree.add(item.prompt[begin:], parents[item.name])
-            at.append(_hang(tree, question, self._endings(item)))
+            at.append(hang(tree, question, self._endings(item)))
             draws.append(Draw(item.name, sample, len(tree) - start))
             source += [*item.prompt_at[begin:], *item.phrase_at]
             source += item.answer_at if len(at[-1]) == 2 else []
@@ -251,9 +254,10 @@ class McDropout:
         trace: Trace,
     ) -> Any:
         """All blocks, or the top ones on what entered them when the answer was generated."""
-        if not self.skips or trace.entering is None:
+        if not self.skips:
             return forward(self.model, tree, at, layers, cut_cache(self.model, trace.cache, cached))
-        states = trace.entering[torch.tensor(source, device=trace.entering.device)]
+        states = trace.entering[self.lowest]
+        states = states[torch.tensor(source, device=states.device)]
         cache = cut_cache(self.model, trace.cache, cached, self.lowest)
         counted = [layer - self.lowest for layer in layers]
         with only_from(self.model, self.lowest):
@@ -268,7 +272,13 @@ class McDropout:
             total.heads.setdefault(name, []).append(float(head(states[None])[0]))
 
 
-def _hang(tree: Tree, segment: int, endings: Sequence[Sequence[int]]) -> list[list[int]]:
+def _share_prefix(one: Item, other: Item) -> bool:
+    """Whether both are read without dropout up to the same token of the same sequence."""
+    shared = one.shared
+    return shared == other.shared and one.prompt_at[:shared] == other.prompt_at[:shared]
+
+
+def hang(tree: Tree, segment: int, endings: Sequence[Sequence[int]]) -> list[list[int]]:
     """Hang endings below a segment; for each, the tokens whose next token it holds."""
     last = tree.last(segment)
     result = []

@@ -10,18 +10,24 @@ from tqdm import tqdm
 
 from abstain.answer import Answer, Answering
 from abstain.calibration import RIGHT_F1, Calibration
+from abstain.calibrator import Calibrator
 from abstain.groups import resampling_groups
-from abstain.metrics import Judged, exact_match, f1
+from abstain.metrics import Flags, Judged, exact_match, f1
 from abstain.router import Decision, Policy, decide
 from abstain.signals import Array, available, matrix
 from curate.record import Row
 
 
-def answer_all(answerer: Answering, rows: Sequence[Row], label: str | None = None) -> list[Answer]:
-    """Answers in the order of the rows; with a progress bar, where it has a label."""
+def answer_all(
+    answerer: Answering, rows: Sequence[Row], label: str | None = None, early: bool = False
+) -> list[Answer]:
+    """Answers in the order of the rows; with a progress bar, where it has a label.
+
+    ``early``: what the policy declines by the sufficiency head alone is not generated.
+    """
     found: dict[int, Answer] = {}
     with tqdm(total=len(rows), desc=label, unit="row", disable=label is None) as bar:
-        for pack in answerer.answer(rows):
+        for pack in answerer.answer(rows, early=early):
             found.update(pack)
             bar.update(len(pack))
     return [found[index] for index in range(len(rows))]
@@ -38,10 +44,27 @@ def confidences(
     """
     if calibration is not None:
         both = (calibration.correct, calibration.sufficient)
-        correct, sufficient = (c.probability(matrix(rows, answers, c.signals)) for c in both)
+        correct, sufficient = (_probability(c, rows, answers) for c in both)
         return correct, sufficient
     likelihood = np.array([answer.mean_log_likelihood for answer in answers])
     return np.exp(likelihood), np.array([_p_sufficient(answer) for answer in answers])
+
+
+def _probability(calibrator: Calibrator, rows: Sequence[Row], answers: Sequence[Answer]) -> Array:
+    """Of answers that the head has declined before they were generated: 0."""
+    result = np.zeros(len(rows))
+    given = [number for number, answer in enumerate(answers) if not answer.skipped]
+    if given:
+        some = [rows[i] for i in given], [answers[i] for i in given]
+        result[given] = calibrator.probability(matrix(*some, calibrator.signals))
+    return result
+
+
+def head_declines(answers: Sequence[Answer], decline_below: float | None) -> Flags:
+    """Whether the sufficiency head alone declines each answer."""
+    if decline_below is None:
+        return np.zeros(len(answers), dtype=bool)
+    return np.array([(answer.head_logit or 0.0) < decline_below for answer in answers], dtype=bool)
 
 
 def _p_sufficient(answer: Answer) -> float:
@@ -58,9 +81,10 @@ def route(
     calibration = answerer.calibration
     confidence, p_sufficient = confidences(rows, answers, calibration)
     policy = calibration.policy if calibration is not None else Policy(None)
+    declined = head_declines(answers, calibration.decline_below if calibration else None)
     decisions = [
-        decide(answer.abstained, float(value), policy)
-        for answer, value in zip(answers, confidence, strict=True)
+        decide(answer.abstained, float(value), policy, bool(head))
+        for answer, value, head in zip(answers, confidence, declined, strict=True)
     ]
     return confidence, p_sufficient, decisions
 

@@ -8,7 +8,7 @@ one context together.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from abstain.calibrator import sigmoid
 from abstain.folds import group_folds
 from abstain.head import SufficiencyHead, load_head, scaled
+from abstain.selection import log_loss
 from abstain.signals import Array
 
 FILE = "probe.safetensors"
@@ -33,13 +34,27 @@ class ProbeFit:
 
     probe: SufficiencyHead
     logits: Array  # [rows], each from a fit without the row's group
-    layers: tuple[int, ...]
+    folds: list[tuple[SufficiencyHead, list[int]]]  # each such fit, and the rows that it left out
     log_loss: float  # cross-validated
     auroc: float  # cross-validated
 
     def to_json(self) -> dict[str, Any]:
         """For the calibration's details."""
-        return {name: asdict(self)[name] for name in ("layers", "log_loss", "auroc")}
+        return {
+            "layers": list(self.probe.layers),
+            "log_loss": self.log_loss,
+            "auroc": self.auroc,
+        }
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer's best penalty, and the logits of the fits that left a row's group out."""
+
+    loss: float
+    layer: int
+    penalty: float
+    logits: Array
 
 
 def fit(hidden: NDArray[np.float32], labels: NDArray[np.bool_], groups: Sequence[str]) -> ProbeFit:
@@ -48,34 +63,54 @@ def fit(hidden: NDArray[np.float32], labels: NDArray[np.bool_], groups: Sequence
     Each layer is rated by its cross-validated log-loss, and averaging the best m of them is tried
     for m = 1 … `MOST_LAYERS`.
     """
-    from sklearn.metrics import log_loss, roc_auc_score
+    from sklearn.metrics import roc_auc_score
 
     folds = group_folds(groups)
     layers = candidate_layers(hidden.shape[1] - 1)
-    tried = []
-    for layer in tqdm(layers, desc="fit the probe", unit="layer", leave=False):
-        x = _features(hidden[:, layer])
-        fits = [(cross_fit(x, labels, folds, c), c) for c in PENALTIES]
-        losses = [float(log_loss(labels, sigmoid(logits))) for logits, _ in fits]
-        best = int(np.argmin(losses))
-        tried.append((losses[best], layer, *fits[best]))
-    tried.sort(key=lambda entry: entry[:2])
+    bar = tqdm(layers, desc="fit the probe", unit="layer", leave=False)
+    rated = sorted((_rate(hidden, layer, labels, folds) for layer in bar), key=lambda r: r.loss)
     averages = [
-        np.mean([entry[2] for entry in tried[:count]], 0)
-        for count in range(1, min(MOST_LAYERS, len(tried)) + 1)
+        np.mean([one.logits for one in rated[:count]], 0)
+        for count in range(1, min(MOST_LAYERS, len(rated)) + 1)
     ]
-    losses = [float(log_loss(labels, sigmoid(logits))) for logits in averages]
+    losses = [log_loss(sigmoid(logits), labels) for logits in averages]
     count = int(np.argmin(losses)) + 1
-    chosen = sorted(tried[:count], key=lambda entry: entry[1])
-    head = SufficiencyHead([layer for _, layer, *_ in chosen], hidden.shape[2])
-    for number, (_, layer, _, c) in enumerate(chosen):
-        weight, bias = _linear(_features(hidden[:, layer]), labels, c)
-        with torch.no_grad():
+    chosen = sorted(rated[:count], key=lambda one: one.layer)
+    everything = np.arange(len(labels))
+    return ProbeFit(
+        _head(hidden, labels, everything, chosen),
+        averages[count - 1],
+        [(_head(hidden, labels, train, chosen), test.tolist()) for train, test in folds],
+        losses[count - 1],
+        float(roc_auc_score(labels, averages[count - 1])),
+    )
+
+
+def _rate(
+    hidden: NDArray[np.float32],
+    layer: int,
+    labels: NDArray[np.bool_],
+    folds: Sequence[tuple[Any, Any]],
+) -> _Layer:
+    x = features(hidden[:, layer])
+    fits = [cross_fit(x, labels, folds, c) for c in PENALTIES]
+    losses = [log_loss(sigmoid(logits), labels) for logits in fits]
+    best = int(np.argmin(losses))
+    return _Layer(losses[best], layer, PENALTIES[best], fits[best])
+
+
+def _head(
+    hidden: NDArray[np.float32], labels: NDArray[np.bool_], rows: Any, chosen: Sequence[_Layer]
+) -> SufficiencyHead:
+    """The chosen layers' read-outs, fitted on some rows."""
+    head = SufficiencyHead([one.layer for one in chosen], hidden.shape[2])
+    with torch.no_grad():
+        for number, one in enumerate(chosen):
+            x = features(hidden[rows, one.layer])
+            weight, bias = _linear(x, labels[rows], one.penalty)
             head.weight[number] = torch.from_numpy(weight)
             head.bias[number] = bias
-    logits = averages[count - 1]
-    auroc = float(roc_auc_score(labels, logits))
-    return ProbeFit(head.eval(), logits, head.layers, losses[count - 1], auroc)
+    return head.eval()
 
 
 def candidate_layers(count: int) -> list[int]:
@@ -107,7 +142,8 @@ def _linear(x: Array, labels: NDArray[np.bool_], c: float) -> tuple[Array, float
     return weight, float(model.intercept_[0] - weight @ mean)
 
 
-def _features(states: NDArray[np.float32]) -> Array:
+def features(states: NDArray[np.float32]) -> Array:
+    """Hidden states [rows, hidden] as a head reads them."""
     return scaled(torch.from_numpy(states)).double().numpy()
 
 

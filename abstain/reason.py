@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from abstain.folds import group_folds
 from abstain.head import scaled
-from abstain.probe import PENALTIES, candidate_layers
+from abstain.probe import PENALTIES, candidate_layers, features
 from abstain.signals import Array
 from curate.errors import UserError
 from curate.files import replacing
@@ -96,7 +96,7 @@ def fit(
         return None
     best: tuple[float, int, float, Array] = (math.inf, 0, 0.0, np.zeros(0))
     for layer in candidate_layers(hidden.shape[1] - 1):
-        x = _features(hidden[kept, layer])
+        x = features(hidden[kept, layer])
         for c in PENALTIES:
             p = np.zeros((len(y), len(codes)))
             for train, test in folds:
@@ -107,7 +107,7 @@ def fit(
                 best = loss, layer, c, p
     _, layer, c, p = best
     head = ReasonHead(layer, codes, hidden.shape[2])
-    weight, bias = _multinomial(_features(hidden[kept, layer]), y, codes, c)
+    weight, bias = _multinomial(features(hidden[kept, layer]), y, codes, c)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
@@ -143,10 +143,6 @@ def _multinomial(x: Array, y: Any, codes: Sequence[str], c: float) -> tuple[Arra
 def _softmax(z: Array) -> Array:
     shifted = np.exp(z - z.max(1, keepdims=True))
     return np.asarray(shifted / shifted.sum(1, keepdims=True))
-
-
-def _features(states: NDArray[np.float32]) -> Array:
-    return np.asarray(scaled(torch.from_numpy(states)).double().numpy())
 
 
 def load_reason_head(run: Path) -> ReasonHead | None:

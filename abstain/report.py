@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from abstain import charts
+from abstain import charts, page
 from abstain.calibrate import describe
 from abstain.calibration import Calibration
 from abstain.predict import Predictions
@@ -18,6 +18,7 @@ _RULES = {
     "at_or_above_threshold": "answered",
     "uncalibrated": "answered",
     "below_threshold": "declined: confidence below the threshold",
+    "head_declines": "declined: the sufficiency head reads that the context does not tell",
     "model_abstained": "declined: the model says the context does not tell",
 }
 
@@ -26,15 +27,11 @@ def render(
     metrics: dict[str, Any], predictions: Predictions, calibration: Calibration | None
 ) -> str:
     """The page, from the same numbers as ``metrics.json``."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("abstain", "."), autoescape=True, trim_blocks=True
-    )
     final = predictions.routed or predictions.raw
     policy = calibration.policy if calibration is not None else None
     threshold = policy.threshold if policy is not None else None
-    return environment.get_template("report.html.j2").render(
+    return page.render(
+        "report.html.j2",
         metrics=metrics,
         block=metrics.get("routed", metrics["raw"]),
         headlines=_HEADLINES,

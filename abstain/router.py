@@ -25,10 +25,12 @@ class Policy:
             return "no guarantee"
         risk, delta = self.guarantee["target_risk"], self.guarantee["delta"]
         if delta is None:
-            return f"on average, at most {risk:.0%} of all questions are answered wrongly"
+            return f"on average, at most {100 * risk:g}% of all questions are answered wrongly"
+        # SGR's search is not quite paid for: see `abstain/threshold.py`.
+        nearly = ", nearly" if self.guarantee.get("procedure") == "sgr" else ""
         return (
-            f"of the questions answered, at most {risk:.0%} are wrong, "
-            f"with probability {1 - delta:.0%}"
+            f"of the questions answered, at most {100 * risk:g}% are wrong, "
+            f"with probability {100 * (1 - delta):g}%{nearly}"
         )
 
 
@@ -43,12 +45,20 @@ class Decision:
     threshold: float | None
 
 
-def decide(abstained: bool, confidence: float, policy: Policy) -> Decision:
-    """Decline where the model abstained or its confidence is below the threshold."""
+def decide(
+    abstained: bool, confidence: float, policy: Policy, head_declines: bool = False
+) -> Decision:
+    """Decline where head or model says that the context falls short, or confidence is too low.
+
+    The head speaks first: what it declines need not be answered at all.
+    """
 
     def decision(action: Action, rule: str, why: str) -> Decision:
         return Decision(action, rule, why, confidence, policy.threshold)
 
+    if head_declines:
+        why = "the sufficiency head reads that the context does not tell"
+        return decision("decline", "head_declines", why)
     if abstained:
         return decision("decline", "model_abstained", "the model says the context does not tell")
     if policy.threshold is None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
 # What decides an answer and how sure it is.
-_WEIGHTS = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "sufficiency_head.safetensors",
-    "probe.safetensors",
-)
+_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "sufficiency_head.safetensors")
+# What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
+CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
 
 
 @dataclass
@@ -30,12 +27,21 @@ class RunFile:
 
     contract: Contract
     calibration: Calibration | None = None
+    # Which certifications calibration rows have served for: hash of the rows → request → target.
+    served: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def write(self, run: Path) -> None:
         """Store it in the run's folder."""
         calibration = self.calibration.to_json() if self.calibration is not None else None
-        value = {"version": 1, "contract": self.contract.to_json(), "calibration": calibration}
-        write_json(run / FILE, value)
+        write_json(
+            run / FILE,
+            {
+                "version": 1,
+                "contract": self.contract.to_json(),
+                "calibration": calibration,
+                "served": self.served,
+            },
+        )
 
 
 def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
@@ -43,13 +49,14 @@ def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
 
     A guarantee covers exactly one.
     """
-    weights = [run / name for name in _WEIGHTS if (run / name).exists()]
+    weights = [run / name for name in (*_WEIGHTS, *CALIBRATION_FILES) if (run / name).exists()]
     parts = {
         "weights": {path.name: sha256(path) for path in weights},
         "contract": contract.to_json(),
         "evidence": calibration.evidence.to_json(),
         "correct": calibration.correct.to_json(),
         "threshold": calibration.policy.threshold,
+        "decline_below": calibration.decline_below,
     }
     return digest(json.dumps(parts, sort_keys=True))
 
@@ -68,7 +75,7 @@ def _without_a_stale_promise(run: Path, stored: RunFile) -> RunFile:
         run,
     )
     bare = replace(calibration.policy, guarantee=None)
-    return RunFile(stored.contract, replace(calibration, policy=bare))
+    return RunFile(stored.contract, replace(calibration, policy=bare), stored.served)
 
 
 def read_run_file(run: Path | None) -> RunFile:
@@ -81,7 +88,8 @@ def read_run_file(run: Path | None) -> RunFile:
     try:
         stored = value["calibration"]
         calibration = Calibration.from_json(stored) if stored is not None else None
-        found = RunFile(Contract.from_json(value["contract"]), calibration)
+        contract = Contract.from_json(value["contract"])
+        found = RunFile(contract, calibration, value.get("served", {}))
         return _without_a_stale_promise(run, found)
     except (KeyError, TypeError) as error:
         raise UserError(

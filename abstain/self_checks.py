@@ -37,11 +37,16 @@ def true_logits(
         logits = forward(model, tree, at, cache=cut_cache(model, cache, range(shared))).logits
     log_p = logits.log_softmax(-1)
 
-    def of(words: Sequence[str]) -> Tensor:
-        first = {tokenizer.encode(word, add_special_tokens=False)[0] for word in words}
-        return log_p[:, sorted(first)].logsumexp(-1)
+    def first_tokens(words: Sequence[str]) -> set[int]:
+        return {tokenizer.encode(word, add_special_tokens=False)[0] for word in words}
 
-    return list((of(YES) - of(NO)).tolist())
+    yes, no = first_tokens(YES), first_tokens(NO)
+    both = yes & no  # a tokenizer may begin " yes" and " no" with the same bare space
+
+    def of(tokens: set[int]) -> Tensor:
+        return log_p[:, sorted(tokens - both or tokens)].logsumexp(-1)
+
+    return list((of(yes) - of(no)).tolist())
 
 
 def draw_samples(

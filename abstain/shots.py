@@ -16,7 +16,8 @@ def draw_shots(rows: Sequence[Row], count: int, contract: Contract, seed: int) -
     `UserError` where there are not enough rows of either kind.
     """
     bound = median(len(row.context) for row in rows) if rows else 0
-    short = [row for row in rows if row.context and len(row.context) <= bound]
+    fitting = (row for row in rows if row.context and not row.history)
+    short = [row for row in fitting if len(row.context) <= bound]
     random.Random(seed).shuffle(short)
     shots: list[Shot] = []
     used: set[str] = set()

@@ -32,6 +32,7 @@ Needs = Literal[
     "true_logit",
     "samples",
     "dropout",
+    "laplace",
 ]
 
 
@@ -210,6 +211,16 @@ def mc_std_probe(_: Row, answer: Answer) -> float:
     return -float(np.std(given(answer.dropout).head_logits["probe"]))
 
 
+def laplace_log_odds(_: Row, answer: Answer) -> float:
+    """`p_abstain`'s log-odds f shrunk by their variance: f / √(1 + π v / 8) (MacKay 1992)."""
+    return given(answer.laplace).shrunk
+
+
+def laplace_std(_: Row, answer: Answer) -> float:
+    """Minus the standard deviation of those log-odds over a Laplace posterior of the adapter."""
+    return -math.sqrt(given(answer.laplace).variance)
+
+
 @dataclass(frozen=True)
 class Signal:
     """A signal's function and what it needs."""
@@ -227,11 +238,13 @@ class Signal:
     @property
     def is_free(self) -> bool:
         """Whether generating the answer gives it for nothing."""
-        return self.needs not in ("true_logit", "samples", "dropout")
+        return self.needs not in ("true_logit", "samples", "dropout", "laplace")
 
     def offered(self, answer: Answer) -> bool:
         """Whether an answer has what the signal needs."""
         evidence = getattr(answer, self.needs)
+        if answer.skipped and self.needs in ("token_log_p", "token_entropy"):
+            return False
         return evidence is not None and (not self.head or self.head in evidence.head_logits)
 
     def passes(self, evidence: Evidence, blocks: int) -> float:
@@ -246,6 +259,8 @@ class Signal:
             return float(evidence.samples)
         if self.needs == "dropout" and evidence.dropout is not None:
             return evidence.dropout.passes(blocks)
+        if self.needs == "laplace":  # forward, and twice that backward
+            return 3 * evidence.laplace / blocks
         return 0.0
 
 
@@ -275,6 +290,8 @@ _ALL = (
     Signal(mc_mean_head, "dropout", "head", is_log_odds=True),
     Signal(mc_std_head, "dropout", "head"),
     Signal(mc_std_probe, "dropout", "probe"),
+    Signal(laplace_log_odds, "laplace", is_log_odds=True),
+    Signal(laplace_std, "laplace"),
 )
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _ALL}
 
@@ -321,4 +338,5 @@ def needed(names: Sequence[str], most: Evidence) -> Evidence:
         p_true=most.p_true and "true_logit" in needs,
         samples=most.samples if "samples" in needs else 0,
         dropout=most.dropout if "dropout" in needs else None,
+        laplace=most.laplace if "laplace" in needs else 0,
     )

@@ -13,8 +13,9 @@ those that it can vouch for:
 - ``crc``: conformal risk control (Angelopoulos et al. 2022) of *answered and wrong* among all
   questions. It holds on average over calibration sets, not with probability 1 − δ.
 
-The first three promise: *of the questions answered, at most α are wrong, with probability 1 − δ*
-over the draw of the calibration units. Tied confidences are answered or declined together.
+The first two promise: *of the questions answered, at most α are wrong, with probability 1 − δ* over
+the draw of the calibration units; SGR does so nearly. Tied confidences are answered or declined
+together.
 """
 
 import math
@@ -221,9 +222,12 @@ def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible
         if (wrong + 1) / (len(units) + 1) <= goal.risk
     ]
     if not passed:
-        # One error more than none has to fit: (0 + 1) / (n + 1) ≤ α.
-        needed = math.ceil(1 / goal.risk) - 1
-        return Infeasible(len(units), sum(accepted[:1]), sum(errors[:1]), needed)
+        wrong = sum(errors[:1])
+        rate = wrong / max(1, len(units))
+        # With this rate e at the strictest threshold, the least n with (e · n + 1) / (n + 1) ≤ α.
+        enough = goal.risk > rate
+        needed = math.ceil((1 - goal.risk) / (goal.risk - rate) - 1e-9) if enough else None
+        return Infeasible(len(units), sum(accepted[:1]), wrong, needed)
     return _guarantee(passed[-1], units, goal, len(own), None)
 
 

@@ -1,7 +1,7 @@
 """Thresholds that suit a purpose, chosen on validation rows, without any guarantee."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -9,7 +9,6 @@ from abstain.signals import Array
 from abstain.threshold import Flags, Units
 
 Aim = Literal["cost", "coverage", "f1"]
-AIMS: tuple[Aim, ...] = get_args(Aim)
 NEVER = 1.0 + 1e-9  # no confidence exceeds 1, and infinity is not a JSON number
 
 

@@ -1,18 +1,14 @@
 """Does the guarantee hold? Each procedure on thousands of calibration sets with known risk.
 
-    python -m benchmarks.guarantee [--draws 2000] [--predictions FILE.parquet] [--out FILE.json]
+    python -m benchmarks.guarantee [--draws 2000] [--predictions FILE.parquet] [--docs FILE.md]
 
-Four worlds: scores with a known chance of being right, the same with ten questions a context that
-resemble each other (intra-class correlation about 0.2) counted one a context and, wrongly, all, and
-resampled predictions of a real run where there are any. In each world a validation set fixes the
-candidates, a calibration set certifies, and the true selective risk of the resulting threshold is
-looked up. Printed are the share of draws whose true risk exceeds α (it must not exceed δ, up to the
-binomial error of the draws), the share certified, and the mean coverage as a share of what an
-oracle who knows every risk would answer.
+Four worlds: scores with a known chance of being right; the same with ten questions a context that
+resemble each other, counted one a context and, wrongly, all; and resampled predictions of a real
+run where there are any.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +20,7 @@ from tqdm import tqdm
 
 from abstain.signals import Array
 from abstain.threshold import PROCEDURES, Goal, Guarantee, Units, candidates, certify
-from curate.console import table
-from curate.files import write_json
+from curate.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 DELTA = 0.05
@@ -34,6 +29,13 @@ SIZES = (100, 300, 1000)
 VALIDATION = 300
 QUESTIONS = 10  # of a context, where questions resemble each other
 CORRELATION = 0.2
+WORLDS = {
+    "independent": "Questions of as many contexts, P(right) a known function of the confidence.",
+    "one a context": "Ten questions a context, whose rightness correlates by about 0.2; one of "
+    "each context is drawn, as `abstain calibrate` does.",
+    "all pooled": "The same, all questions counted: what `--pooled` assumes away.",
+    "real, resampled": "Predictions of a real run on its test split, drawn with replacement.",
+}
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--predictions", type=Path, help="predictions.parquet of a run")
+    parser.add_argument("--docs", type=Path, help="write the page of the documentation here")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks" / "guarantee.json")
     arguments = parser.parse_args()
     grouped = synthetic(QUESTIONS)
-    worlds = {
+    worlds: dict[str, World] = {
         "independent": synthetic(1),
         "one a context": one_a_context(grouped),
         "all pooled": grouped,
@@ -169,29 +172,52 @@ def main() -> None:
         goal = Goal(entry["risk"], DELTA, entry["procedure"])
         entry |= measure(worlds[entry["world"]], goal, entry["units"], arguments.draws)
     write_json(arguments.out, {"draws": arguments.draws, "delta": DELTA, "settings": found})
-    most = binom.ppf(0.975, arguments.draws, DELTA) / arguments.draws
-    print(_markdown(found))
-    print(
-        f"\n{arguments.draws} draws; δ = {DELTA:.0%}, and up to {most:.1%} false certifications "
-        "are within the error of so many draws. crc promises an average of answered and wrong, "
-        "which stands in its first column."
+    text = document(found, arguments.draws)
+    print(text)
+    if arguments.docs is not None:
+        write_text(arguments.docs, text)
+
+
+def document(found: Sequence[dict[str, Any]], draws: int) -> str:
+    """The page of the documentation: what was simulated, and a table for each world."""
+    most = binom.ppf(0.975, draws, DELTA) / draws
+    sections = []
+    for world in dict.fromkeys(entry["world"] for entry in found):
+        entries = [entry for entry in found if entry["world"] == world]
+        sections.append(f"## {world.capitalize()}\n\n{WORLDS[world]}\n\n{_table(entries)}")
+    return (
+        "# Does the guarantee hold?\n\n"
+        "Made by `make docs PREDICTIONS=FILE`, where FILE is the `predictions.parquet` that "
+        "`abstain evaluate` has left of a run; do not edit.\n\n"
+        f"{draws:,} draws a cell, δ = {DELTA:.0%}. A validation set of {VALIDATION} rows fixes the "
+        "candidates, n calibration units certify, and the true risk of the resulting threshold is "
+        "looked up. Each cell: the share of draws whose true selective risk exceeds α, which must "
+        f"not exceed δ (up to {most:.1%} is within the error of so many draws), and in brackets "
+        "the mean coverage as a share of what an oracle that knows every risk would answer. `crc` "
+        "promises something else, an average: its first number is the mean share of questions "
+        "answered and wrong, to be held against α, and its coverage may exceed an oracle of "
+        "selective risk.\n\n" + "\n\n".join(sections) + "\n"
     )
 
 
-def _markdown(found: list[dict[str, Any]]) -> str:
-    """Worlds and procedures by risk and size: false, then coverage of the oracle's."""
-    header = ["world", "procedure", "α", *(f"n = {size}" for size in SIZES)]
-    lines = []
-    keyed = {(e["world"], e["procedure"], e["risk"], e["units"]): e for e in found}
-    for world, procedure, risk in dict.fromkeys(key[:3] for key in keyed):
-        cells = []
-        for size in SIZES:
-            entry = keyed[world, procedure, risk, size]
-            first = entry["answered_and_wrong" if procedure == "crc" else "false"]
-            share = entry["coverage"] / entry["oracle"] if entry["oracle"] else 0.0
-            cells.append(f"{first:.1%} / {share:.0%}")
-        lines.append((world, procedure, f"{risk:.0%}", *cells))
-    return table(header, lines)
+def _table(entries: Sequence[dict[str, Any]]) -> str:
+    sizes = sorted({entry["units"] for entry in entries})
+    lines = [
+        f"| procedure | α | {' | '.join(f'n = {size:,}' for size in sizes)} |",
+        "|---|---|" + "---|" * len(sizes),
+    ]
+    keyed = {(e["procedure"], e["risk"], e["units"]): e for e in entries}
+    for procedure, risk in dict.fromkeys(key[:2] for key in keyed):
+        cells = [_cell(keyed[procedure, risk, size]) for size in sizes]
+        lines.append(f"| {procedure} | {risk:.0%} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    first = entry["answered_and_wrong" if entry["procedure"] == "crc" else "false"]
+    if not entry["oracle"]:
+        return f"{first:.1%} (nothing to answer)"
+    return f"{first:.1%} ({entry['coverage'] / entry['oracle']:.0%})"
 
 
 if __name__ == "__main__":

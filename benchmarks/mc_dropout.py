@@ -57,14 +57,14 @@ def draw_rows(data: Path, count: int) -> list[list[Row]]:
     return drawn
 
 
-def settings_of(top_k: int) -> dict[str, DropoutSettings | None]:
+def settings_of(top_k: int, blocks: int) -> dict[str, DropoutSettings | None]:
     """Every setting by its name; `full` only as far as a day allows."""
     found: dict[str, DropoutSettings | None] = {GREEDY: None}
     for scope in get_args(Scope):
         for count in SAMPLES:
             if scope != "full" or count <= FULL_AT_MOST:
                 found[f"{scope} T={count}"] = DropoutSettings(count, scope, top_k)
-    for k in OTHER_K:
+    for k in (k for k in OTHER_K if k < blocks):
         found[f"top-{k} T=20"] = DropoutSettings(20, "top-k", k)
     return found
 
@@ -93,10 +93,16 @@ def worth(
     result = {}
     for name, value in values.items():
         found = intervals(partial(_aurocs, value, reference.get(name), judged), groups)
-        if name in reference:
-            found["rank_correlation"] = float(spearmanr(value, reference[name]).statistic)  # type: ignore[assignment]
-        result[name] = found
+        correlation = _rank_correlation(value, reference.get(name))
+        result[name] = {**found, "rank_correlation": correlation}
     return result
+
+
+def _rank_correlation(value: Array, other: Array | None) -> float | None:
+    """Spearman's; None where a side is constant, as a spread over one mask is."""
+    if other is None or np.ptp(value) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(value, other).statistic)
 
 
 def _aurocs(value: Array, other: Array | None, judged: Judged, rows: Any) -> dict[str, float]:
@@ -124,7 +130,7 @@ def main() -> None:
     answerer = load_answerer(arguments.run)
     contexts = draw_rows(arguments.data, arguments.rows)
     rows = [row for group in contexts for row in group]
-    seconds, answers = measure(answerer, contexts, settings_of(arguments.top_k))
+    seconds, answers = measure(answerer, contexts, settings_of(arguments.top_k, answerer.blocks))
 
     greedy = answers[GREEDY]
     nothing = np.zeros(len(rows))

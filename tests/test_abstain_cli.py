@@ -173,6 +173,53 @@ def test_an_untrained_model_is_evaluated_with_the_same_prompt(
     assert "Not calibrated" in (tmp_path / "report.html").read_text()
 
 
+def test_signals_that_cost_are_measured_on_request(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    done = run_command(
+        *("abstain", "evaluate", tiny_run, "--data", data_set, "--out", tmp_path, "--json"),
+        *("--signals", "p_true,self_consistency,mc_std_head", "--samples", 2),
+        *("--mc-samples", 3, "--mc-top-k", 2),
+    )
+    assert done.returncode == 0, done.stderr
+    by_name = {line["name"]: line for line in json.loads(done.stdout)["by_signal"]}
+    assert by_name["p_true"]["passes"] == 1 and by_name["p_true"]["milliseconds"] > 0
+    assert by_name["self_consistency"]["passes"] == 2
+    assert by_name["mc_std_head"]["passes"] == pytest.approx(3 * 2 / 4)
+    assert by_name["p_abstain"]["milliseconds"] == 0
+    columns = pq.read_table(tmp_path / "predictions.parquet").column_names
+    assert {"mc_std_head", "self_consistency", "predicted_reason", "group"} <= set(columns)
+
+
+def test_a_prompted_baseline_has_its_own_phrase_and_worked_examples(
+    tiny_model: Path, tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    phrase = "I need more context to answer this question"
+    prompted = ("--data", data_set, "--abstention-phrase", phrase, "--shots", 2)
+    done = run_command("abstain", "evaluate", tiny_model, *prompted, "--out", tmp_path / "few")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "few" / "metrics.json").read_text())
+    assert found["contract"]["abstention_phrase"] == phrase
+    answers = [shot["answer"] for shot in found["contract"]["shots"]]
+    assert len(answers) == 2 and answers[1] == phrase and answers[0] != phrase
+    done = run_command("abstain", "evaluate", tiny_run, *prompted, "--out", tmp_path / "run")
+    assert done.returncode == 1 and "keeps the prompt" in done.stderr
+    plain = tmp_path / "plain"
+    done = run_command("abstain", "evaluate", tiny_model, "--data", data_set, "--out", plain)
+    assert done.returncode == 0, done.stderr
+    both = run_command("abstain", "compare", plain, tmp_path / "few", "--json")
+    assert both.returncode == 0, both.stderr
+    assert json.loads(both.stdout)["rows"] == found["rows"]
+
+
+def test_signals_are_listed_with_their_cost() -> None:
+    listed = json.loads(run_command("abstain", "signals", "--json").stdout)
+    assert {entry["name"] for entry in listed} >= {"p_abstain", "mc_mutual_information"}
+    assert all(entry["what"] and entry["cost"] for entry in listed)
+    done = run_command("abstain", "evaluate", "x", "--data", "y", "--out", "z", "--signals", "huh")
+    assert done.returncode == 1 and "unknown signal 'huh'" in done.stderr
+
+
 def test_rows_that_go_back_to_one_context_are_one_group() -> None:
     rows = [
         Row("a", "x y", id="1", context_id="c1"),

@@ -74,7 +74,7 @@ def test_answers_equal_generate_on_the_real_model(real_model: Any) -> None:
 def test_answers_equal_generate_without_packing(tiny_model: Path) -> None:
     loaded = load_model(str(tiny_model))
     answerer = Answerer(loaded, Contract(), None)
-    answerer.packing = False
+    answerer.reader.packing = False
     check(loaded, answerer, max_new_tokens=6)
 
 
@@ -90,7 +90,7 @@ def test_a_model_that_must_go_row_by_row_answers_all_the_same(
     tokenizer.save_pretrained(tmp_path)
     loaded = load_model(str(tmp_path))
     answerer = Answerer(loaded, Contract(), None)
-    assert not answerer.packing
+    assert not answerer.reader.packing
     check(loaded, answerer, max_new_tokens=4)
 
 

@@ -25,7 +25,6 @@ def write(folder: Path, right: Any, ids: Any, confidence: Any) -> Path:
         "sufficient": [True] * rows,
         "abstained": [False] * rows,
         "answered": confidence >= 0.5,
-        "right": right,
         "confidence": confidence,
         "p_sufficient": confidence,
     }
@@ -49,7 +48,7 @@ def two(tmp_path: Path) -> list[Path]:
 
 
 def test_a_paired_difference_is_found_where_intervals_overlap(two: list[Path]) -> None:
-    found = compare(two, "raw")
+    found = compare(two, "raw").found
     one, other = (found["metrics"][str(folder)]["em"] for folder in two)
     assert one["high"] > other["low"]  # apart, one could not tell
     change = found["differences"][str(two[1])]["em"]
@@ -61,7 +60,7 @@ def test_only_common_rows_count_and_the_routed_block_declines(
     two: list[Path], tmp_path: Path
 ) -> None:
     part = write(tmp_path / "c", np.ones(50, bool), np.arange(50), np.linspace(0, 1, 50))
-    found = compare([*two, part], "routed")
+    found = compare([*two, part], "routed").found
     assert found["rows"] == 50
     assert found["left_out"] == {str(two[0]): 250, str(two[1]): 250, str(part): 0}
     assert found["metrics"][str(part)]["coverage"]["value"] == pytest.approx(0.5)
@@ -79,6 +78,11 @@ def test_the_command_marks_differences_that_are_sure(two: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("em ")]
     assert line.endswith("*")
+    page = two[0] / "compare.html"
+    done = run_command("abstain", "compare", *two, "--report", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 2 and "auroc_correct" in text
     told = json.loads(run_command("abstain", "compare", *two, "--json").stdout)
     assert told["block"] == "routed"
     assert run_command("abstain", "compare", two[0]).returncode == 1

@@ -1,10 +1,11 @@
 """One prompt for training and serving, and one abstention phrase."""
 
+import json
 from typing import Any
 
 import pytest
 
-from curate.contract import PHRASES, Contract
+from curate.contract import PHRASES, Contract, Shot
 from curate.record import Row
 from train.collate import make_example
 
@@ -64,3 +65,21 @@ def test_other_texts_are_no_abstention(text: str) -> None:
 def test_it_is_stored_and_comes_back_the_same() -> None:
     contract = Contract(abstention_phrase=PHRASES[1], system="Be brief, or say: {phrase}")
     assert Contract.from_json(contract.to_json()) == contract
+
+
+def test_worked_examples_stand_before_the_question_and_come_back() -> None:
+    shots = (Shot("Rome is old.", "Is Rome old?", "yes"), Shot("x", "Who?", "unanswerable"))
+    contract = Contract(shots=shots)
+    roles = [message["role"] for message in contract.messages("c", "q")]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert Contract.from_json(json.loads(json.dumps(contract.to_json()))) == contract
+
+    class Bare:
+        chat_template = None
+
+        def apply_chat_template(self, conversation: Any, **_: Any) -> Any:
+            raise AssertionError
+
+    text = contract.prompt(Bare(), "c", "q")
+    assert text.index("Is Rome old?\nAnswer: yes") < text.index("Who?\nAnswer: unanswerable")
+    assert text.endswith("Question: q\nAnswer: ")

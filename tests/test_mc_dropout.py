@@ -187,6 +187,31 @@ def test_small_chunks_change_nothing(answerer: Answerer, monkeypatch: pytest.Mon
         )
 
 
+def test_rows_with_and_without_history_share_a_pack(answerer: Answerer) -> None:
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]
+    rows = [ROWS[0], replace(ROWS[1], history=turns), replace(ROWS[2], question="? what is it")]
+    for scope in ("suffix", "top-k"):
+        settings = DropoutSettings(SAMPLES, scope, 2)
+        for order in (rows, rows[::-1]):
+            together = answers(answerer, order, settings)
+            for row, answer in zip(order, together, strict=True):
+                [alone] = answers(answerer, [row], settings)
+                assert alone.dropout is not None and answer.dropout is not None
+                assert answer.dropout.log_p_abstain == pytest.approx(
+                    alone.dropout.log_p_abstain, abs=1e-5, rel=1e-6
+                )
+
+
+def test_a_model_that_cannot_pack_is_told_which_scope_is_left(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = wrapped(tiny_model)
+    monkeypatch.setattr("abstain.mc_dropout.supports_packing", lambda _: False)
+    with pytest.raises(UserError, match="use --mc-scope full"):
+        made.gather(Evidence(dropout=DropoutSettings(SAMPLES, "top-k", 2)))
+    made.gather(Evidence(dropout=DropoutSettings(SAMPLES, "full")))
+
+
 def test_token_masks_differ_from_token_to_token(answerer: Answerer) -> None:
     token, shared = (
         answers(answerer, ROWS[:1], DropoutSettings(SAMPLES, "suffix", mask=mask))[0].dropout
@@ -238,10 +263,10 @@ def test_without_packing_there_are_complete_passes(tiny_model: Path) -> None:
     made = wrapped(tiny_model)
     row = ROWS[0]
     [packed] = answers(made, [row], DropoutSettings(SAMPLES, "full"))
-    made.packing = False
-    made.gather(Evidence(dropout=DropoutSettings(SAMPLES, "top-k")))
+    made.reader.packing = False
+    made.gather(Evidence(dropout=DropoutSettings(SAMPLES, "full")))
     assert made._dropout is not None
-    made._dropout.packing, made._dropout.scope, made._dropout.skips = False, "full", False
+    made._dropout.packing = False
     [(_, alone)] = next(iter(made.answer([row], 5)))
     assert packed.dropout is not None and alone.dropout is not None
     assert alone.dropout.log_likelihood == pytest.approx(

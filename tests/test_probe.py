@@ -40,12 +40,16 @@ def test_folds_never_divide_a_group() -> None:
 def test_the_probe_finds_the_layers_that_tell() -> None:
     hidden, labels, groups, _ = planted()
     found = probe.fit(hidden, labels, groups)
-    assert {6, 8} <= set(found.layers)
+    assert {6, 8} <= set(found.probe.layers)
     assert found.auroc == pytest.approx(roc_auc_score(labels, found.logits))
     assert found.auroc > 0.85
+    for head, left_out in found.folds:
+        with torch.no_grad():
+            states = torch.from_numpy(hidden[left_out][:, list(found.probe.layers)])
+            assert head(states).numpy() == pytest.approx(found.logits[left_out], abs=1e-3)
     fresh, truth, _, _ = planted(seed=1)
     with torch.no_grad():
-        logits = found.probe(torch.from_numpy(fresh[:, list(found.layers)])).numpy()
+        logits = found.probe(torch.from_numpy(fresh[:, list(found.probe.layers)])).numpy()
     assert roc_auc_score(truth, logits) == pytest.approx(found.auroc, abs=0.06)
 
 
@@ -57,7 +61,7 @@ def test_cross_fitted_logits_of_noise_are_worth_nothing() -> None:
     # Layers and penalty are picked by the same folds, so that a little stays.
     assert abs(found.auroc - 0.5) < 0.12
     with torch.no_grad():
-        own = found.probe(torch.from_numpy(hidden[:, list(found.layers)])).numpy()
+        own = found.probe(torch.from_numpy(hidden[:, list(found.probe.layers)])).numpy()
     assert roc_auc_score(labels, own) > found.auroc  # what a fit says of its own rows
 
 
@@ -99,7 +103,8 @@ def test_the_reason_head_tells_codes_apart_and_reports_honestly(tmp_path: Path) 
     with torch.no_grad():
         said = again.reasons(torch.from_numpy(fresh[:, 8]))
     known = [i for i, code in enumerate(truth) if code != "unlabelled"]
-    score = f1_score([truth[i] for i in known], [said[i] for i in known], average="macro")
+    pairs = [truth[i] for i in known], [said[i] for i in known]
+    score = f1_score(*pairs, labels=again.codes, average="macro")
     assert score == pytest.approx(found.macro_f1, abs=0.1)
 
 

@@ -8,6 +8,7 @@ from scipy.stats import entropy
 
 from abstain.answer import Answer
 from abstain.evidence import DropoutSettings, Evidence
+from abstain.laplace import LaplaceScore
 from abstain.mc_dropout import DropoutSamples
 from abstain.signals import SIGNALS, available, chosen, matrix, needed
 from curate.errors import UserError
@@ -35,6 +36,7 @@ ANSWER = Answer(
     true_logit=1.5,
     samples=("24 hours", "24 Hours.", "a day", "unanswerable"),
     dropout=DROPOUT,
+    laplace=LaplaceScore(2.0, 0.25),
 )
 ABSTENTION = Answer("unanswerable", True, (-0.2,), true_logit=1.5, log_p_abstain=-0.2)
 
@@ -74,6 +76,8 @@ def logit(p: float) -> float:
         ("mc_variation_ratio", -1 / 3),
         ("mc_mean_head", 3.0),
         ("mc_std_head", -float(np.std([1, 2, 6]))),
+        ("laplace_log_odds", 2 / math.sqrt(1 + math.pi / 32)),
+        ("laplace_std", -0.5),
         ("mc_std_probe", -float(np.std([0, 0, 3]))),
     ],
 )

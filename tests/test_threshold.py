@@ -180,7 +180,7 @@ def test_the_first_candidate_is_the_likeliest_to_pass() -> None:
     right[600:] = True
     units = all_answered(np.linspace(0, 1, 1000), right)
     first = candidates(units, 500, Goal(0.1, 0.05))[0]
-    assert first == units.confidence[600] or first == units.confidence[599]
+    assert units.confidence[590] <= first <= units.confidence[600]
 
 
 def test_too_few_units_to_pass_anywhere_still_give_candidates() -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from abstain.head import SufficiencyHead, middle_layers
 from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import supports_packing
-from abstain.run import RunFile, write_card
+from abstain.run import CALIBRATION_FILES, RunFile, write_card
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import writable_folder, write_json
@@ -211,6 +211,8 @@ def _write_run(
         raise UserError(f"cannot write the adapter to {out}: {error}") from error
     if head is not None:
         head.save(out)
+    for name in CALIBRATION_FILES:
+        (out / name).unlink(missing_ok=True)
     run_file = RunFile(contract=Contract(abstention_phrase=settings.abstention_phrase))
     run_file.write(out)
     training = {
