@@ -15,7 +15,7 @@ from abstain.answer import Answer
 from abstain.answerer import PROBE, Answerer
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
-from abstain.groups import context_groups
+from abstain.groups import fold_groups
 from abstain.laplace import Laplace, fit_laplace
 from abstain.metrics import Judged, brier, ece
 from abstain.predict import answer_all, head_declines, judge
@@ -26,6 +26,7 @@ from abstain.signals import Array, available, matrix, needed
 from curate.errors import UserError
 from curate.record import Row
 
+_PROBES = ("probe", "mc_std_probe")
 LAPLACE_ROWS = 400  # of train, for the curvature; it is scaled up to all of them
 
 
@@ -44,6 +45,7 @@ class Fitted:
     evidence: Evidence  # what the calibrators need, and no more
     decline_below: float | None  # of the head's logit; None without a head
     right_f1: float
+    across_documents: bool  # whether cross-validation kept documents together, or contexts only
 
     def details(self) -> dict[str, Any]:
         """What is stored with the calibrators, for whoever wants to know how they came about."""
@@ -54,6 +56,7 @@ class Fitted:
                 "sufficient": self.sufficient.to_json(),
                 "correct": self.correct.to_json(),
             },
+            "cross_validated_over": "documents" if self.across_documents else "contexts",
             "reliability": self.reliability(),
         }
 
@@ -91,7 +94,7 @@ def fit(
     ``names`` are the signals to choose from, as far as this model can give them. A Laplace
     approximation, if one is asked for, takes its curvature from ``train`` rows.
     """
-    groups = context_groups(rows)
+    groups, across_documents = fold_groups(rows)
     probe_fit = reason_fit = None
     # What an earlier calibration has fitted goes, whether or not this one fits its like.
     answerer.heads.pop(PROBE, None)
@@ -113,8 +116,13 @@ def fit(
         answerer.laplace = _laplace(answerer, rows, train, evidence.laplace)
     answers = _answers(answerer, rows, evidence, probe_fit)
     offered = [name for name in available(answers) if name in names]
+    if not across_documents and set(offered) - set(_PROBES):
+        # Hundreds of weights learn what is peculiar to a document, and contexts of the same one
+        # cannot give that away: on other documents such a probe has fallen behind the head.
+        offered = [name for name in offered if name not in _PROBES]
     fits = (probe_fit, reason_fit, answerer.laplace if evidence.laplace else None)
-    return _choose(rows, answers, offered, groups, evidence, right_f1, fits)
+    fitted = _choose(rows, answers, offered, groups, evidence, right_f1, fits)
+    return replace(fitted, across_documents=across_documents)
 
 
 def _answers(
@@ -190,6 +198,7 @@ def _choose(
         needed(sorted(used), evidence),
         decline_below,
         right_f1,
+        across_documents=False,
     )
 
 

@@ -6,6 +6,8 @@ from curate.dedup import context_id
 from curate.record import Row
 
 FEW_DOCUMENTS = 20
+# With fewer, leaving one out says little, and leaving contexts out lets a document's others in.
+MINIMUM_DOCUMENTS = 5
 
 
 def context_groups(rows: Sequence[Row]) -> list[str]:
@@ -25,6 +27,17 @@ def context_groups(rows: Sequence[Row]) -> list[str]:
         return row.context_id or context_id(row.context) or row.id
 
     return [group(row) for row in rows]
+
+
+def fold_groups(rows: Sequence[Row]) -> tuple[list[str], bool]:
+    """What cross-validation keeps together, and whether these are documents.
+
+    Documents; contexts where there are fewer than `MINIMUM_DOCUMENTS`.
+    """
+    documents = [row.document_id for row in rows]
+    if len(set(documents)) >= MINIMUM_DOCUMENTS:
+        return documents, True
+    return context_groups(rows), False
 
 
 def resampling_groups(rows: Sequence[Row]) -> tuple[list[str], str]:

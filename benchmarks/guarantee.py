@@ -195,8 +195,9 @@ def document(found: Sequence[dict[str, Any]], draws: int) -> str:
         f"not exceed δ (up to {most:.1%} is within the error of so many draws), and in brackets "
         "the mean coverage as a share of what an oracle that knows every risk would answer. `crc` "
         "promises something else, an average: its first number is the mean share of questions "
-        "answered and wrong, to be held against α, and its coverage may exceed an oracle of "
-        "selective risk.\n\n" + "\n\n".join(sections) + "\n"
+        "answered and wrong, to be held against α, and its second the mean coverage itself.\n\n"
+        + "\n\n".join(sections)
+        + "\n"
     )
 
 
@@ -214,7 +215,9 @@ def _table(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(entry: dict[str, Any]) -> str:
-    first = entry["answered_and_wrong" if entry["procedure"] == "crc" else "false"]
+    if entry["procedure"] == "crc":
+        return f"{entry['answered_and_wrong']:.1%} ({entry['coverage']:.0%} of all)"
+    first = entry["false"]
     if not entry["oracle"]:
         return f"{first:.1%} (nothing to answer)"
     return f"{first:.1%} ({entry['coverage'] / entry['oracle']:.0%})"
