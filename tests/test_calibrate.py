@@ -14,6 +14,7 @@ from abstain.answerer import Answerer, load_answerer
 from abstain.calibrate import Request, calibrate, describe, one_row_a_context
 from abstain.calibration import Calibration
 from abstain.evidence import DropoutSettings, Evidence
+from abstain.groups import fold_groups
 from abstain.predict import answer_all
 from abstain.router import Policy
 from abstain.run import RunFile, policy_hash, read_run_file
@@ -229,3 +230,26 @@ def test_derived_rows_go_back_to_the_context_of_their_parent() -> None:
     ]
     assert len(one_row_a_context(derived, 1, [parent, *derived])) == 1
     assert len(one_row_a_context(derived, 1)) == 5  # what the parent alone can tell
+
+
+def test_folds_are_documents_where_there_are_enough_of_them() -> None:
+    rows = [
+        Row(f"q{i}", f"context {i // 2}", id=str(i), document_id=f"d{i // 4}") for i in range(20)
+    ]
+    assert fold_groups(rows) == ([f"d{i // 4}" for i in range(20)], True)
+    groups, across_documents = fold_groups(rows[:16])
+    assert not across_documents and len(set(groups)) == 8
+
+
+def test_a_probe_judged_within_one_document_is_shown_but_not_chosen(
+    run: Path, data_set: Path, answerer: Answerer, tmp_path: Path
+) -> None:
+    data = shutil.copytree(data_set, tmp_path / "data")
+    rows = read_fold(data, "validation")
+    one = [replace(row, document_id=rows[0].document_id) for row in rows]
+    write_table(to_table(one), data / "validation.parquet")
+    request = Request(certify=False, signals=("probe", "p_abstain"))
+    result = calibrate(run, data, answerer, request, again=False)
+    assert result.details["cross_validated_over"] == "contexts"
+    assert result.details["probe"] is not None
+    assert "probe" not in {*result.correct.signals, *result.sufficient.signals}
