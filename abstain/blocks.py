@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from abstain.prefix import Tree, forward
+from abstain.prefix import Tree, forward, same_logits
 from curate.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -115,5 +115,4 @@ def _agrees(model: Any, lowest: int) -> bool:
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         log.warning("running the highest blocks alone failed: %s", error)
         return False
-    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
-    return bool((whole - alone).abs().max() <= tolerance * whole.abs().max().clamp(min=1.0))
+    return same_logits(model, alone, whole)

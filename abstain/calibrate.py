@@ -1,5 +1,6 @@
 """`abstain calibrate`: validation fits and selects everything, calibration certifies once."""
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -97,7 +98,10 @@ def calibrate(
     """
     writable_folder(run)
     validation, calibration = read_fold(data, "validation"), read_fold(data, "calibration")
-    _refuse_shared_documents(data, validation, calibration)
+    train = read_fold(data, "train")
+    _refuse_shared_documents(
+        data, {"train": train, "validation": validation, "calibration": calibration}
+    )
     if len(validation) < MINIMUM_ROWS:
         raise UserError(
             f"{data}: {len(validation)} validation rows, and at least {MINIMUM_ROWS} are needed "
@@ -107,7 +111,6 @@ def calibrate(
     ledger = Ledger.of(stored, calibration, validation, request)
     if request.certify:
         ledger.add(run, again)
-    train = read_fold(data, "train")
     names, right_f1 = request.signals, request.right_f1
     fitted = fit(answerer, validation, train, names, request.evidence, right_f1)
     answerer.gather(fitted.evidence)
@@ -274,21 +277,10 @@ def _is_representative(rows: Sequence[Row]) -> bool:
     return len({row.sufficient for row in rows if row.method == "human"}) == 2
 
 
-def _refuse_shared_documents(
-    data: Path, validation: Sequence[Row], calibration: Sequence[Row]
-) -> None:
+def _refuse_shared_documents(data: Path, splits: dict[str, list[Row]]) -> None:
     """No document may be in two of the splits: what was fitted on it would be too sure of it."""
-    splits = {
-        "train": read_fold(data, "train"),
-        "validation": validation,
-        "calibration": calibration,
-    }
     documents = {name: {row.document_id for row in rows} for name, rows in splits.items()}
-    for first, second in (
-        ("train", "validation"),
-        ("train", "calibration"),
-        ("validation", "calibration"),
-    ):
+    for first, second in itertools.combinations(documents, 2):
         shared = sorted(documents[first] & documents[second])
         if shared:
             raise UserError(

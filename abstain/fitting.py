@@ -100,7 +100,7 @@ def fit(
     answerer.heads.pop(PROBE, None)
     answerer.reason_head = answerer.laplace = None
     device = answerer.loaded.model.device
-    if {"probe", "mc_std_probe"} & set(names):
+    if set(_PROBES) & set(names):
         hidden = _hidden_states(answerer, rows)
         labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
         if labels.any() and not labels.all():
@@ -121,8 +121,7 @@ def fit(
         # cannot give that away: on other documents such a probe has fallen behind the head.
         offered = [name for name in offered if name not in _PROBES]
     fits = (probe_fit, reason_fit, answerer.laplace if evidence.laplace else None)
-    fitted = _choose(rows, answers, offered, groups, evidence, right_f1, fits)
-    return replace(fitted, across_documents=across_documents)
+    return _choose(rows, answers, offered, groups, across_documents, evidence, right_f1, fits)
 
 
 def _answers(
@@ -166,6 +165,7 @@ def _choose(
     answers: list[Answer],
     names: list[str],
     groups: list[str],
+    across_documents: bool,
     evidence: Evidence,
     right_f1: float,
     fits: tuple[ProbeFit | None, ReasonFit | None, Laplace | None],
@@ -198,7 +198,7 @@ def _choose(
         needed(sorted(used), evidence),
         decline_below,
         right_f1,
-        across_documents=False,
+        across_documents,
     )
 
 
