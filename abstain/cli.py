@@ -139,7 +139,7 @@ def signals(as_json: bool) -> None:
     from abstain.signals import SIGNALS
 
     costs = {
-        "true_logit": "1 pass",
+        "p_true": "1 pass",
         "samples": "--samples answers",
         "dropout": "--mc-samples passes, of some blocks",
         "laplace": "a small backward pass",
@@ -147,7 +147,7 @@ def signals(as_json: bool) -> None:
     found = [
         {
             "name": name,
-            "cost": costs.get(signal.needs, "free"),
+            "cost": costs.get(signal.evidence, "free"),
             "what": (signal.value.__doc__ or "").splitlines()[0],
         }
         for name, signal in SIGNALS.items()

@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from abstain.answer import Answering
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
 from abstain.groups import resampling_groups
-from abstain.metrics import Judged, aurc, auroc, compute, with_intervals
+from abstain.metrics import Judged, aurc, auroc, compute, coverage_at_risk, with_intervals
 from abstain.predict import Predictions, predict
-from abstain.signals import SIGNALS, Array, available, matrix
+from abstain.signals import SIGNALS, Array
 from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows
 
 log = logging.getLogger(__name__)
+
+_PHRASE = "p_abstain"  # what the other signals are compared with
+_GAIN = "gain in "
+_WORTH = ("auroc_sufficient", "auroc_correct", "aurc", "coverage_at_risk_10", "coverage_at_risk_20")
 
 
 def evaluate(
@@ -69,15 +73,9 @@ class Cost:
 def _costs(answerer: Answering, rows: int) -> dict[str, Cost]:
     """Of each signal, and of the answer itself under the name "answer"."""
     seconds = {kind: 1000 * spent / rows for kind, spent in answerer.seconds.items()}
-    kinds = {
-        "true_logit": "p_true",
-        "samples": "samples",
-        "dropout": "dropout",
-        "laplace": "laplace",
-    }
     costs = {"answer": Cost(1.0, seconds["answer"])}
     for name, signal in SIGNALS.items():
-        spent = seconds.get(kinds.get(signal.needs, ""), 0.0)
+        spent = seconds.get(signal.evidence, 0.0)
         costs[name] = Cost(signal.passes(answerer.evidence, answerer.blocks), spent)
     return costs
 
@@ -129,22 +127,25 @@ def _by_signal(
 ) -> list[dict[str, Any]]:
     """What each signal is worth by itself, against the label and against rightness, and its cost.
 
-    The risk-coverage area ranks the answers given by the signal; less is better.
+    The risk-coverage area ranks the answers given by the signal; less is better. ``gain`` is what
+    it has over the probability of the abstention phrase, paired: on the same draws.
     """
     raw = predictions.raw
-    names = available(predictions.answers)
-    values = matrix(predictions.rows, predictions.answers, names)
-    scores = {name: values[:, i] for i, name in enumerate(names)}
-    scores["combined: p_sufficient"] = raw.p_sufficient
-    scores["combined: confidence"] = raw.confidence
+    scores = {
+        **predictions.signals,
+        "combined: p_sufficient": raw.p_sufficient,
+        "combined: confidence": raw.confidence,
+    }
+    found = intervals(partial(_worths, scores, raw), groups)
     table = []
-    for name, score in scores.items():
-        found = intervals(partial(_worth, score, raw), groups)
+    for name in scores:
         cost = costs.get(name)
+        gain = {key: found[f"{name} {_GAIN}{key}"] for key in _WORTH} if _PHRASE in scores else None
         table.append(
             {
                 "name": name,
-                **found,
+                **{key: found[f"{name} {key}"] for key in _WORTH},
+                "gain": gain,
                 "passes": cost.passes if cost is not None else None,
                 "milliseconds": cost.milliseconds if cost is not None else None,
             }
@@ -152,11 +153,26 @@ def _by_signal(
     return table
 
 
-def _worth(score: Array, raw: Judged, rows: Any) -> dict[str, float]:
-    score, judged = score[rows], raw.take(rows)
+def _worths(scores: dict[str, Array], raw: Judged, rows: Any) -> dict[str, float]:
+    """Every signal's worth, and how much more that is than the abstention phrase's."""
+    judged = raw.take(rows)
+    worth = {name: _worth(score[rows], judged) for name, score in scores.items()}
+    found = {f"{name} {key}": value for name, w in worth.items() for key, value in w.items()}
+    if _PHRASE in worth:
+        for name, own in worth.items():
+            for key, value in own.items():
+                found[f"{name} {_GAIN}{key}"] = value - worth[_PHRASE][key]
+    return found
+
+
+def _worth(score: Array, judged: Judged) -> dict[str, float]:
     said, right = score[judged.answered], judged.right[judged.answered]
-    return {
-        "auroc_sufficient": auroc(score, judged.sufficient),
-        "auroc_correct": auroc(said, right),
-        "aurc": aurc(said, right),
-    }
+    by_score = replace(judged, confidence=score)
+    values = (
+        auroc(score, judged.sufficient),
+        auroc(said, right),
+        aurc(said, right),
+        coverage_at_risk(by_score, 0.10),
+        coverage_at_risk(by_score, 0.20),
+    )
+    return dict(zip(_WORTH, values, strict=True))

@@ -123,6 +123,7 @@ class Predictions:
     raw: Judged
     routed: Judged | None  # None where there is no calibration
     rules: list[str]
+    signals: dict[str, Array]  # [rows] each, of all signals that the answers can give
 
     def table(self) -> dict[str, list[Any]]:
         """Columns of ``predictions.parquet``."""
@@ -147,9 +148,7 @@ class Predictions:
             "rule": self.rules,
             "answered": (self.routed or self.raw).answered.tolist(),
         }
-        names = available(self.answers)
-        values = matrix(self.rows, self.answers, names)
-        return columns | {name: values[:, i].tolist() for i, name in enumerate(names)}
+        return columns | {name: values.tolist() for name, values in self.signals.items()}
 
 
 def predict(answerer: Answering, rows: list[Row], label: str) -> Predictions:
@@ -165,6 +164,7 @@ def predict(answerer: Answering, rows: list[Row], label: str) -> Predictions:
     if calibration is not None:
         routed = judge(rows, answers, confidence, p_sufficient, right_f1, declined)
     groups, _ = resampling_groups(rows)
-    return Predictions(
-        rows, answers, groups, raw, routed, [decision.rule for decision in decisions]
-    )
+    names = available(answers)
+    signals = dict(zip(names, matrix(rows, answers, names).T, strict=True))
+    rules = [decision.rule for decision in decisions]
+    return Predictions(rows, answers, groups, raw, routed, rules, signals)

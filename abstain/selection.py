@@ -1,7 +1,15 @@
-"""Choosing a calibrator: by log-loss on rows that it was not fitted on, groups kept together."""
+"""Choosing a calibrator: by log-loss on rows that it was not fitted on, groups kept together.
 
+Of some eighty candidates the least loss is in part luck: on a few dozen rows a single signal wins
+that other rows know nothing of. So the one-standard-error rule (Breiman et al. 1984) decides:
+candidates come in families, the steadiest first, and the first one is taken whose best member
+loses no more than one standard error to the best of all. A combination averages out what a single
+signal owes to chance, and the one of free signals costs nothing: they come first.
+"""
+
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,62 +32,133 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The calibrator with the least cross-validated log-loss, and what it was chosen among."""
+class Tried:
+    """A candidate with what it says of rows that it was not fitted on."""
 
-    calibrator: Calibrator
+    candidate: Candidate
     probability: Array  # [rows], each from a fit without the row's group
-    table: list[dict[str, Any]]  # the candidates, best first
+    losses: Array  # [rows], in nats
+    behind: float = 0.0  # mean loss above the least one
+    standard_error: float = 0.0  # of that difference
+
+    @property
+    def log_loss(self) -> float:
+        """Mean over the rows; 0 without rows."""
+        return float(self.losses.mean()) if len(self.losses) else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """For the calibration's details: the ten best."""
-        return {"candidates": self.table[:10], "of": len(self.table)}
+        """A line of the selection's table."""
+        return {
+            "method": self.candidate.method,
+            "signals": list(self.candidate.signals),
+            "penalty": self.candidate.penalty,
+            "log_loss": self.log_loss,
+            "behind": self.behind,
+            "standard_error": self.standard_error,
+        }
 
 
-def candidates(names: Sequence[str]) -> list[Candidate]:
-    """Every single signal by every method that suits it, and combinations of all."""
-    result: list[Candidate] = []
+@dataclass(frozen=True)
+class Chosen:
+    """The calibrator that the one-standard-error rule takes, and what it was chosen among."""
+
+    calibrator: Calibrator
+    tried: Tried
+    table: list[dict[str, Any]]  # all candidates, least log-loss first
+
+    @property
+    def probability(self) -> Array:
+        """[rows], each from a fit without the row's group."""
+        return self.tried.probability
+
+    def to_json(self) -> dict[str, Any]:
+        """For the calibration's details: the one chosen, and the ten of least loss."""
+        return {
+            "chosen": self.tried.to_json(),
+            "candidates": self.table[:10],
+            "of": len(self.table),
+        }
+
+
+def families(names: Sequence[str]) -> list[list[Candidate]]:
+    """Combinations of free signals, combinations of all, and every single signal by every method.
+
+    The steadiest first; a family that these signals cannot form is left out.
+    """
+    cheap = tuple(name for name in names if SIGNALS[name].is_free)
+    result = [
+        [Candidate("combination", group, penalty) for penalty in PENALTIES]
+        for group in dict.fromkeys((cheap, tuple(names)))
+        if len(group) > 1
+    ]
+    single: list[Candidate] = []
     for name in names:
         methods: list[Method] = ["platt", "beta", "isotonic"]
         if SIGNALS[name].is_log_odds:
             methods.append("temperature")
-        result += [Candidate(method, (name,)) for method in methods]
-    if len(names) > 1:
-        cheap = tuple(name for name in names if SIGNALS[name].is_free)
-        for group in dict.fromkeys((cheap, tuple(names))):
-            if len(group) > 1:
-                result += [Candidate("combination", group, penalty) for penalty in PENALTIES]
-    return result
+        single += [Candidate(method, (name,)) for method in methods]
+    return [*result, single]
 
 
 def choose(values: Array, labels: Labels, names: Sequence[str], groups: Sequence[str]) -> Chosen:
-    """The best of `candidates` on [rows, signals]; among equals, the first.
+    """The calibrator for [rows, signals] that the module's rule takes; among equals, the first.
 
     Raises `ValueError` where there are no signals.
     """
-    folds = group_folds(groups)
-    best: tuple[float, Candidate, Array] | None = None
-    table = []
-    for candidate in candidates(names):
-        columns = values[:, [names.index(name) for name in candidate.signals]]
-        probability = cross_fit(candidate, columns, labels, folds)
-        loss = log_loss(probability, labels)
-        table.append(
-            {
-                "method": candidate.method,
-                "signals": list(candidate.signals),
-                "penalty": candidate.penalty,
-                "log_loss": loss,
-            }
-        )
-        if best is None or loss < best[0] - 1e-9:
-            best = loss, candidate, probability
-    if best is None:
+    if not names:
         raise ValueError("no signals to choose from")
-    _, candidate, probability = best
-    columns = values[:, [names.index(name) for name in candidate.signals]]
-    calibrator = fit(candidate.method, columns, labels, candidate.signals, candidate.penalty)
-    return Chosen(calibrator, probability, sorted(table, key=lambda entry: entry["log_loss"]))
+    folds = group_folds(groups)
+
+    def columns(candidate: Candidate) -> Array:
+        return values[:, [names.index(name) for name in candidate.signals]]
+
+    found = [
+        [_try(candidate, columns(candidate), labels, folds) for candidate in family]
+        for family in families(names)
+    ]
+    least = _least([tried for family in found for tried in family])
+    found = [[_compared(tried, least, groups) for tried in family] for family in found]
+    bests = [_least(family) for family in found]
+    taken = next(tried for tried in bests if tried.behind <= tried.standard_error)
+    candidate = taken.candidate
+    calibrator = fit(
+        candidate.method, columns(candidate), labels, candidate.signals, candidate.penalty
+    )
+    everything = sorted((t for family in found for t in family), key=lambda tried: tried.log_loss)
+    return Chosen(calibrator, taken, [tried.to_json() for tried in everything])
+
+
+def _try(
+    candidate: Candidate, values: Array, labels: Labels, folds: Sequence[tuple[Any, Any]]
+) -> Tried:
+    probability = cross_fit(candidate, values, labels, folds)
+    return Tried(candidate, probability, losses(probability, labels))
+
+
+def _least(tried: Sequence[Tried]) -> Tried:
+    """The one of least loss; of those that differ by rounding alone, the first."""
+    return min(tried, key=lambda one: round(one.log_loss, 9))
+
+
+def _compared(tried: Tried, least: Tried, groups: Sequence[str]) -> Tried:
+    """With its mean difference d from the least loss, and that mean's standard error.
+
+    Rows of a group are not independent, so it is the groups' sums that vary (Liang and Zeger
+    1986): √(G / (G − 1) · Σ over groups of (Σ of d − mean d)²) / rows. With one group it is 0.
+    """
+    difference = tried.losses - least.losses
+    if len(set(groups)) < 2:
+        return replace(tried, behind=tried.log_loss - least.log_loss)
+    residuals: dict[str, float] = defaultdict(float)
+    for group, value in zip(groups, difference - difference.mean(), strict=True):
+        residuals[group] += value
+    count = len(residuals)
+    spread = sum(value**2 for value in residuals.values()) * count / (count - 1)
+    return replace(
+        tried,
+        behind=float(difference.mean()),
+        standard_error=float(np.sqrt(spread)) / len(difference),
+    )
 
 
 def cross_fit(
@@ -99,7 +178,12 @@ def cross_fit(
     return result
 
 
-def log_loss(probability: Array, labels: Labels) -> float:
-    """Mean −log of the probability given to what was the case, in nats; certainty is bounded."""
+def losses(probability: Array, labels: Labels) -> Array:
+    """−log of the probability given to what was the case, in nats; certainty is bounded."""
     p = np.clip(probability, 1e-6, 1 - 1e-6)
-    return float(-np.log(np.where(labels, p, 1 - p)).mean()) if len(p) else 0.0
+    return -np.log(np.where(labels, p, 1 - p))
+
+
+def log_loss(probability: Array, labels: Labels) -> float:
+    """Mean of `losses`; 0 without rows."""
+    return float(losses(probability, labels).mean()) if len(labels) else 0.0

@@ -36,6 +36,14 @@ Needs = Literal[
 ]
 
 
+# What must be gathered for it, beyond the answer: the fields of `Evidence`.
+_EVIDENCE = {
+    "true_logit": "p_true",
+    "samples": "samples",
+    "dropout": "dropout",
+    "laplace": "laplace",
+}
+
 Given = TypeVar("Given")
 
 
@@ -236,9 +244,14 @@ class Signal:
         return self.value.__name__
 
     @property
+    def evidence(self) -> str:
+        """The field of `Evidence` that must be gathered for it; empty for a free signal."""
+        return _EVIDENCE.get(self.needs, "")
+
+    @property
     def is_free(self) -> bool:
         """Whether generating the answer gives it for nothing."""
-        return self.needs not in ("true_logit", "samples", "dropout", "laplace")
+        return not self.evidence
 
     def offered(self, answer: Answer) -> bool:
         """Whether an answer has what the signal needs."""
@@ -332,10 +345,10 @@ def chosen(text: str) -> tuple[str, ...]:
 
 def needed(names: Sequence[str], most: Evidence) -> Evidence:
     """As much of the evidence ``most`` as these signals need."""
-    needs = {SIGNALS[name].needs for name in names}
+    needs = {SIGNALS[name].evidence for name in names}
     return replace(
         most,
-        p_true=most.p_true and "true_logit" in needs,
+        p_true=most.p_true and "p_true" in needs,
         samples=most.samples if "samples" in needs else 0,
         dropout=most.dropout if "dropout" in needs else None,
         laplace=most.laplace if "laplace" in needs else 0,

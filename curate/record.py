@@ -203,9 +203,22 @@ def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
                 f"`curate` wrote (import foreign tables with `curate import table`)"
             )
         found, wanted = table.schema.field(name).type, schema.field(name).type
-        if found != wanted:
+        if not _fits(found, wanted):
             raise UserError(f"{path}: column '{name}' holds {found}, and {wanted} is needed")
-    return table.select(schema.names)
+    return table.select(schema.names).cast(schema)
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column's type is the one wanted, or what pandas makes of it.
+
+    It writes texts as ``large_string``, and lists that are all empty as lists of null.
+    """
+    if pa.types.is_list(wanted) and (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return pa.types.is_null(found.value_type) or _fits(found.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted) and pa.types.is_struct(found):
+        same = [field.name for field in found] == [field.name for field in wanted]
+        return same and all(_fits(f.type, w.type) for f, w in zip(found, wanted, strict=True))
+    return bool(found == wanted) or (pa.types.is_string(wanted) and pa.types.is_large_string(found))
 
 
 def read_rows(path: Path) -> list[Row]:

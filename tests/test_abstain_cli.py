@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from helpers import run_command
+from sklearn.metrics import roc_auc_score
 
 from abstain.calibrate import one_row_a_context
 from abstain.groups import context_groups
@@ -187,8 +188,17 @@ def test_signals_that_cost_are_measured_on_request(
     assert by_name["self_consistency"]["passes"] == 2
     assert by_name["mc_std_head"]["passes"] == pytest.approx(3 * 2 / 4)
     assert by_name["p_abstain"]["milliseconds"] == 0
-    columns = pq.read_table(tmp_path / "predictions.parquet").column_names
+    columns = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
     assert {"mc_std_head", "self_consistency", "predicted_reason", "group"} <= set(columns)
+    area = {
+        name: roc_auc_score(columns["sufficient"], columns[name])
+        for name in ("p_abstain", "sufficiency_head")
+    }
+    gain = by_name["sufficiency_head"]["gain"]["auroc_sufficient"]
+    assert gain["value"] == pytest.approx(area["sufficiency_head"] - area["p_abstain"])
+    assert gain["low"] <= gain["value"] <= gain["high"]
+    none = by_name["p_abstain"]["gain"]["coverage_at_risk_20"]
+    assert none == {"value": 0, "low": 0, "high": 0}
 
 
 def test_a_prompted_baseline_has_its_own_phrase_and_worked_examples(

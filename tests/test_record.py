@@ -100,6 +100,23 @@ def test_half_a_parquet_file_is_named(tmp_path: Path) -> None:
         record.read_rows(path)
 
 
+def test_rows_edited_with_pandas_are_read_again(tmp_path: Path) -> None:
+    import pandas
+
+    rows = [
+        make_row("Who wrote it?", "Ada wrote it.", ["Ada"], votes={"judge": 1.0}),
+        make_row("When?", "Ada wrote it.", history=[{"role": "user", "content": "Hello"}]),
+    ]
+    for count in (1, 2):  # with one row, all lists of `history` are empty
+        path = tmp_path / f"{count}.parquet"
+        record.write_table(record.to_table(rows[:count]), path)
+        frame = pandas.read_parquet(path)
+        frame["question"] = frame["question"] + " "
+        frame.to_parquet(path)
+        expected = [dataclasses.replace(row, question=row.question + " ") for row in rows[:count]]
+        assert record.read_rows(path) == expected
+
+
 def test_folder_without_splits_says_how_to_build_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="curate build"):
         record.read_rows(tmp_path)
