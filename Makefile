@@ -3,7 +3,8 @@
 # make env     the locked environment alone (.venv)
 # make lint    ruff and mypy alone
 # make bench   the benchmarks, one JSON each in out/benchmarks
-# make docs    the measured pages in docs, anew
+# make docs    the measured pages in docs, anew, in an hour: RUN=… DATA=… EVALUATION=… (of the
+#              run, with --signals all)
 # make lock    renew constraints.txt from pyproject.toml
 
 PYTHON ?= python3
@@ -45,8 +46,10 @@ bench: $(STAMP)
 
 # The pages of the documentation that are measured, not written.
 docs: $(STAMP)
-	$(BIN)/python -m benchmarks.guarantee --docs docs/guarantee.md \
-		$(if $(PREDICTIONS),--predictions $(PREDICTIONS))
+	$(BIN)/python -m benchmarks.signals $(EVALUATION) --docs docs/signals.md
+	$(BIN)/python -m benchmarks.guarantee --predictions $(EVALUATION)/predictions.parquet \
+		--docs docs/guarantee.md
+	$(BIN)/python -m benchmarks.mc_dropout $(RUN) --data $(DATA) --docs docs/mc_dropout.md
 
 lock: $(STAMP)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from abstain.signals import Array
 from abstain.threshold import PROCEDURES, Goal, Guarantee, Units, candidates, certify
+from benchmarks.markdown import table
 from curate.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,8 +188,8 @@ def document(found: Sequence[dict[str, Any]], draws: int) -> str:
         sections.append(f"## {world.capitalize()}\n\n{WORLDS[world]}\n\n{_table(entries)}")
     return (
         "# Does the guarantee hold?\n\n"
-        "Made by `make docs PREDICTIONS=FILE`, where FILE is the `predictions.parquet` that "
-        "`abstain evaluate` has left of a run; do not edit.\n\n"
+        "Made by `python -m benchmarks.guarantee --predictions EVALUATION/predictions.parquet "
+        "--docs docs/guarantee.md`; do not edit.\n\n"
         f"{draws:,} draws a cell, δ = {DELTA:.0%}. A validation set of {VALIDATION} rows fixes the "
         "candidates, n calibration units certify, and the true risk of the resulting threshold is "
         "looked up. Each cell: the share of draws whose true selective risk exceeds α, which must "
@@ -203,15 +204,12 @@ def document(found: Sequence[dict[str, Any]], draws: int) -> str:
 
 def _table(entries: Sequence[dict[str, Any]]) -> str:
     sizes = sorted({entry["units"] for entry in entries})
-    lines = [
-        f"| procedure | α | {' | '.join(f'n = {size:,}' for size in sizes)} |",
-        "|---|---|" + "---|" * len(sizes),
-    ]
     keyed = {(e["procedure"], e["risk"], e["units"]): e for e in entries}
+    lines = []
     for procedure, risk in dict.fromkeys(key[:2] for key in keyed):
         cells = [_cell(keyed[procedure, risk, size]) for size in sizes]
-        lines.append(f"| {procedure} | {risk:.0%} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((procedure, f"{risk:.0%}", *cells))
+    return table(("procedure", "α", *(f"n = {size:,}" for size in sizes)), lines)
 
 
 def _cell(entry: dict[str, Any]) -> str:

@@ -1,18 +1,19 @@
 """MC dropout's price and worth: every scope and number of masks against the answer alone.
 
-    python -m benchmarks.mc_dropout RUN --data DIR [--rows 150] [--out FILE.json]
+    python -m benchmarks.mc_dropout RUN --data DIR [--rows 150] [--out FILE.json] [--docs PAGE.md]
 
 Questions that RUN was not trained on (the test split of the data set that it was trained on) are
 answered, then sampled in each scope at each T, in turns over the same contexts within one run, so
 that a slow hour is slow for all; stopped, it goes on where it was. On 2 cores, 150 questions take
 three quarters of an hour, nearly all of it `full`. Printed are milliseconds an answer, the ratio to
 the greedy answer alone, AUROC of dropout's signals against the label and against rightness with
-95 % intervals over contexts, the paired difference from `full` at its largest T, and Spearman's
-correlation with it.
+95 % intervals over contexts, the paired differences from `full` at its largest T and from what the
+model says without dropout, and Spearman's correlation with `full`.
 """
 
 import argparse
 import json
+import os
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
@@ -32,15 +34,14 @@ from abstain.groups import context_groups
 from abstain.metrics import Judged, auroc
 from abstain.predict import judge
 from abstain.signals import SIGNALS, Array, matrix
-from curate.console import table
-from curate.files import write_json
+from benchmarks.mc_dropout_page import GREEDY, document
+from curate.files import write_json, write_text
 from curate.record import Row, digest, read_fold
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = (1, 5, 10, 20, 50)
 FULL_AT_MOST = 20
 OTHER_K = (2, 8, 16)
-GREEDY = "greedy"
 PLAIN = ("p_abstain", "sufficiency_head", "mean_log_likelihood")
 DROPOUT = tuple(name for name, s in SIGNALS.items() if s.needs == "dropout" and s.head != "probe")
 
@@ -129,15 +130,29 @@ def measure_all(
 
 
 def worth(
-    values: dict[str, Array], judged: Judged, groups: Sequence[str], reference: dict[str, Array]
+    values: dict[str, Array],
+    judged: Judged,
+    groups: Sequence[str],
+    reference: dict[str, Array],
+    plain: dict[str, Array],
 ) -> dict[str, Any]:
-    """AUROC of each signal, its difference from the reference's, and their rank correlation."""
+    """AUROC of each signal, less the reference's and less its plain twin's, rank correlation."""
     result = {}
     for name, value in values.items():
-        found = intervals(partial(_aurocs, value, reference.get(name), judged), groups)
+        others = {}
+        if name in reference:
+            others = {"full": reference[name], "plain": plain[plain_twin(name)]}
+        found = intervals(partial(_aurocs, value, others, judged), groups)
         correlation = _rank_correlation(value, reference.get(name))
         result[name] = {**found, "rank_correlation": correlation}
     return result
+
+
+def plain_twin(name: str) -> str:
+    """The signal without dropout that one of dropout's is to be held against."""
+    if name.endswith("p_abstain"):
+        return "p_abstain"
+    return "sufficiency_head" if name.endswith("head") else "mean_log_likelihood"
 
 
 def _rank_correlation(value: Array, other: Array | None) -> float | None:
@@ -147,16 +162,19 @@ def _rank_correlation(value: Array, other: Array | None) -> float | None:
     return float(spearmanr(value, other).statistic)
 
 
-def _aurocs(value: Array, other: Array | None, judged: Judged, rows: Any) -> dict[str, float]:
+def _aurocs(value: Array, others: dict[str, Array], judged: Judged, rows: Any) -> dict[str, float]:
     some = judged.take(rows)
     said, right = some.answered, some.right[some.answered]
-    found = {
-        "sufficient": auroc(value[rows], some.sufficient),
-        "correct": auroc(value[rows][said], right),
-    }
-    if other is not None:
-        found["sufficient_less_full"] = found["sufficient"] - auroc(other[rows], some.sufficient)
-        found["correct_less_full"] = found["correct"] - auroc(other[rows][said], right)
+
+    def both(score: Array) -> tuple[float, float]:
+        return auroc(score[rows], some.sufficient), auroc(score[rows][said], right)
+
+    sufficient, correct = both(value)
+    found = {"sufficient": sufficient, "correct": correct}
+    for name, other in others.items():
+        its_sufficient, its_correct = both(other)
+        found[f"sufficient_less_{name}"] = sufficient - its_sufficient
+        found[f"correct_less_{name}"] = correct - its_correct
     return found
 
 
@@ -168,6 +186,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=150)
     parser.add_argument("--samples", type=int, nargs="+", default=SAMPLES, help="values of T")
     parser.add_argument("--top-k", type=int, default=DropoutSettings().top_k)
+    parser.add_argument("--docs", type=Path, help="write the page of the documentation here")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks" / "mc_dropout.json")
     arguments = parser.parse_args()
     answerer = load_answerer(arguments.run)
@@ -180,22 +199,37 @@ def main() -> None:
     seconds = {name: sum(context["seconds"][name] for context in found) for name in settings}
     judged = _joined(found)
     groups = context_groups(rows)
-    reference = _values(found, f"full T={most}")
+    reference, plain = _values(found, f"full T={most}"), _values(found, GREEDY)
     entries = [
         {
             "setting": name,
             "milliseconds": 1000 * seconds[name] / len(rows),
             "ratio": seconds[name] / seconds[GREEDY],
-            "signals": worth(_values(found, name), judged, groups, reference),
+            "signals": worth(_values(found, name), judged, groups, reference, plain),
         }
         for name in settings
     ]
-    write_json(arguments.out, {"rows": len(rows), "top_k": arguments.top_k, "settings": entries})
-    print(f"{len(rows)} questions, {int(judged.answered.sum())} answered, top-k {arguments.top_k}")
-    print(_costs(entries))
-    for key in ("sufficient", "correct"):
-        print(f"\nAUROC, {key}")
-        print(_worths(entries, key, most))
+    result = {
+        "rows": len(rows),
+        "contexts": len(contexts),
+        "answered": int(judged.answered.sum()),
+        "top_k": arguments.top_k,
+        "reference_samples": most,
+        "machine": machine(),
+        "settings": entries,
+    }
+    write_json(arguments.out, result)
+    text = document(result)
+    print(text)
+    if arguments.docs is not None:
+        write_text(arguments.docs, text)
+
+
+def machine() -> str:
+    """What the milliseconds were measured on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores with {torch.get_num_threads()} threads"
 
 
 def _joined(found: Sequence[dict[str, Any]]) -> Judged:
@@ -214,36 +248,6 @@ def _values(found: Sequence[dict[str, Any]], setting: str) -> dict[str, Array]:
         name: np.array([v for context in found for v in context["signals"][setting][name]])
         for name in names
     }
-
-
-def _costs(entries: Sequence[dict[str, Any]]) -> str:
-    lines = [(e["setting"], f"{e['milliseconds']:.0f}", f"{e['ratio']:.2f}×") for e in entries]
-    return table(("setting", "ms an answer", "of greedy"), lines)
-
-
-def _worths(entries: Sequence[dict[str, Any]], key: str, samples: int) -> str:
-    lines = []
-    for entry in entries:
-        if entry["setting"] == GREEDY or entry["setting"].endswith(f"T={samples}"):
-            for name, found in entry["signals"].items():
-                less = found.get(f"{key}_less_full")
-                rho = found.get("rank_correlation")
-                lines.append(
-                    (
-                        entry["setting"],
-                        name,
-                        _interval(found[key]),
-                        _interval(less) if less else "",
-                        f"{rho:.3f}" if rho is not None else "",
-                    )
-                )
-    return table(("setting", "signal", "AUROC", "less full", "rank correlation"), lines)
-
-
-def _interval(metric: dict[str, Any]) -> str:
-    if metric["value"] is None or metric["low"] is None:
-        return "–"
-    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
 if __name__ == "__main__":

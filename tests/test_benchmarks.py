@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers import ENVIRONMENT
+import pytest
+from helpers import ENVIRONMENT, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,14 +30,20 @@ def test_mc_dropout_goes_on_where_it_was_and_compares_scopes(
 ) -> None:
     out = tmp_path / "mc.json"
     arguments = (tiny_run, "--data", data_set, "--rows", 6, "--top-k", 2)
-    small = ("--samples", 1, 3, "--out", out)
+    page = tmp_path / "mc.md"
+    small = ("--samples", 1, 3, "--out", out, "--docs", page)
     printed = run("mc_dropout", *arguments, *small)
-    assert "top-2 T=3" in printed and "AUROC, correct" in printed
+    assert "| top-2 T=3 |" in printed and "## AUROC: is the answer right?" in printed
+    assert page.read_text(encoding="utf-8").strip() == printed.strip()
     found = json.loads(out.read_text())
     by_name = {entry["setting"]: entry for entry in found["settings"]}
     assert by_name["greedy"]["ratio"] == 1.0
     assert by_name["full T=3"]["signals"]["mc_mean_p_abstain"]["rank_correlation"] == 1.0
     assert by_name["top-k T=1"]["signals"]["mc_std_p_abstain"]["rank_correlation"] is None
+    head = by_name["suffix T=3"]["signals"]["mc_mean_head"]
+    plain = by_name["greedy"]["signals"]["sufficiency_head"]
+    difference = head["sufficient"]["value"] - plain["sufficient"]["value"]
+    assert head["sufficient_less_plain"]["value"] == pytest.approx(difference)
     kept = out.with_suffix(".partial.json")
     before = json.loads(kept.read_text())
     kept.write_text(json.dumps({**before, "contexts": before["contexts"][:1]}))
@@ -52,3 +59,18 @@ def test_the_guarantee_page_is_written(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.strip() == printed.strip()
     assert text.count("| fixed-sequence | 10% |") == 3 and "## All pooled" in text
+
+
+def test_the_page_about_signals_shows_every_one_of_them(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    done = run_command("abstain", "evaluate", tiny_run, "--data", data_set, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "signals.md"
+    assert run("signals", tmp_path, "--docs", page).strip() == page.read_text("utf-8").strip()
+    lines = [line.split(" | ") for line in page.read_text("utf-8").splitlines() if "[" in line]
+    found = json.loads((tmp_path / "metrics.json").read_text())["by_signal"]
+    by_name = {line["name"]: line["auroc_sufficient"]["value"] for line in found}
+    shown = {line[0].strip("| "): float(line[1].split()[0]) for line in lines if len(line) > 1}
+    assert shown.keys() == by_name.keys()
+    assert all(value == pytest.approx(by_name[name], abs=5e-4) for name, value in shown.items())

@@ -1,0 +1,83 @@
+"""The page about MC dropout: its tables and what they say, from what the benchmark has measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.markdown import interval, table
+
+GREEDY = "greedy"
+KEYS = {"sufficient": "does the context suffice?", "correct": "is the answer right?"}
+
+
+def document(found: dict[str, Any]) -> str:
+    """Markdown: cost, agreement with ``full``, worth against label and rightness."""
+    entries, most = found["settings"], found["reference_samples"]
+    by_name = {entry["setting"]: entry for entry in entries}
+    full, top = by_name[f"full T={most}"], by_name[f"top-k T={most}"]
+    at_most = [e for e in entries if e["setting"].endswith(f"T={most}")]
+    return (
+        "# MC dropout: what it costs and what it is worth\n\n"
+        "Made by `python -m benchmarks.mc_dropout RUN --data DIR --docs docs/mc_dropout.md`; do "
+        "not edit.\n\n"
+        f"{found['rows']} questions on {found['contexts']} contexts that the run was not trained "
+        f"on, {found['answered']} of them answered. `top-k` is the highest {found['top_k']} "
+        f"blocks. On {found['machine']}; all settings in turns over the same contexts.\n\n"
+        f"With {most} masks `top-k` takes {top['ratio']:.2f} times as long as the greedy answer "
+        f"alone, the answer included, and `full` {full['milliseconds'] / top['milliseconds']:.1f} "
+        "times as long as `top-k`.\n\n"
+        f"## Cost\n\n{_costs(entries)}\n\n"
+        f"## Agreement with `full` of as many masks\n\n"
+        f"Spearman's rank correlation of each signal, {most} masks.\n\n"
+        f"{_agreement([e for e in at_most if e is not full])}\n\n"
+        + "\n\n".join(
+            f"## AUROC: {question}\n\n{_verdict(at_most, key)}\n\n"
+            f"{_worths([by_name[GREEDY], *at_most], key)}"
+            for key, question in KEYS.items()
+        )
+        + "\n"
+    )
+
+
+def _costs(entries: Sequence[dict[str, Any]]) -> str:
+    lines = [(e["setting"], f"{e['milliseconds']:.0f}", f"{e['ratio']:.2f}×") for e in entries]
+    return table(("setting", "ms an answer", "of greedy"), lines)
+
+
+def _agreement(entries: Sequence[dict[str, Any]]) -> str:
+    signals = list(entries[0]["signals"])
+    lines = [
+        (name, *(_plain(entry["signals"][name]["rank_correlation"]) for entry in entries))
+        for name in signals
+    ]
+    return table(("signal", *(entry["setting"] for entry in entries)), lines)
+
+
+def _verdict(entries: Sequence[dict[str, Any]], key: str) -> str:
+    """Which signals surely beat what the model says without dropout, if any."""
+    pairs = [
+        (f"`{name}` ({entry['setting']})", found[f"{key}_less_plain"])
+        for entry in entries
+        for name, found in entry["signals"].items()
+    ]
+    known = [(name, change) for name, change in pairs if change["low"] is not None]
+    better = [name for name, change in known if change["low"] > 0]
+    worse = [name for name, change in known if change["high"] < 0]
+    return (
+        "*Less plain* is the difference from the same quantity, or for spreads and entropies the "
+        "likelihood, without dropout: intervals of a paired bootstrap over contexts. Of "
+        f"{len(known)} signals and scopes, {len(better)} are surely better "
+        f"({', '.join(better) or 'none'}), {len(worse)} surely worse."
+    )
+
+
+def _worths(entries: Sequence[dict[str, Any]], key: str) -> str:
+    lines = []
+    for entry in entries:
+        for name, found in entry["signals"].items():
+            others = (found.get(f"{key}_less_{other}") for other in ("full", "plain"))
+            lines.append((entry["setting"], name, interval(found[key]), *map(interval, others)))
+    return table(("setting", "signal", "AUROC", "less full", "less plain"), lines)
+
+
+def _plain(value: float | None) -> str:
+    return f"{value:.3f}" if value is not None else "–"
