@@ -1,7 +1,7 @@
 """`abstain ask`: questions about one context, answered or declined, each with its reason why."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,12 @@ def ask(
         names = available([answer])
         [values] = matrix([row], [answer], names)
         signals = dict(zip(names, map(float, values), strict=True))
-        signals["p_sufficient"] = float(sufficient)
+        if answer.skipped:  # declined before there was anything to be confident of
+            decision = replace(decision, confidence=None)
+        else:
+            signals["p_sufficient"] = float(sufficient)
         if log is not None:
-            log_decision(log, row.question, context, answer.text, decision, signals)
+            log_decision(log, row.question, context, answer, decision, signals)
         said = answer.text if decision.action == "answer" else answerer.contract.abstention_phrase
         responses.append(
             Response(row.question, said, answer.text, decision, answer.reason, signals)

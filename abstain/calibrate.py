@@ -3,7 +3,7 @@
 import itertools
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,19 @@ from abstain import probe
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.evidence import Evidence
-from abstain.fitting import Fitted, fit, refuse_not_finite
+from abstain.fitting import Fitted, fit
 from abstain.groups import context_groups
+from abstain.ledger import Entry
 from abstain.predict import answer_all, head_declines, judge
 from abstain.router import Policy
-from abstain.run import CALIBRATION_FILES, RunFile, policy_hash, read_run_file
+from abstain.run import CALIBRATION_FILES, RunFile, policy_hash, read_run_file, weights_hash
 from abstain.signals import chosen, matrix
 from abstain.threshold import Goal, Guarantee, Infeasible, Units, candidates, certify, upper_bound
 from abstain.unguaranteed import Aim, by_cost, by_coverage, by_f1
+from curate.dedup import context_id
 from curate.errors import UserError
 from curate.files import writable_folder
-from curate.record import Row, digest, read_fold
+from curate.record import Row, read_fold
 
 MINIMUM_ROWS = 20
 
@@ -46,48 +48,6 @@ class Request:
     seed: int = 13
 
 
-@dataclass
-class Ledger:
-    """Which certifications calibration rows have served for: trying until one holds is no proof."""
-
-    rows: str  # hash of the calibration rows at hand
-    request: str  # hash of what is asked of them, validation's rows among it
-    target: str
-    served: dict[str, dict[str, str]]  # rows → request → its target in words
-
-    @classmethod
-    def of(
-        cls,
-        stored: RunFile,
-        calibration: Sequence[Row],
-        validation: Sequence[Row],
-        request: Request,
-    ) -> "Ledger":
-        """The ledger of a run as it is stored, with the present request."""
-        rows = _digest(calibration)
-        named = digest(repr(request), rows, _digest(validation))
-        target = f"target risk {request.goal.risk:g}, δ {request.goal.delta:g}"
-        return cls(rows, named, target, {key: dict(value) for key, value in stored.served.items()})
-
-    def add(self, run: Path, again: bool) -> None:
-        """Enter the present request, or raise `UserError` where the rows have served for another.
-
-        The same request on the same rows is one certification however often it is made.
-        """
-        before = self.served.setdefault(self.rows, {})
-        if before and self.request not in before and not again:
-            raise UserError(
-                f"{run}: its calibration rows have been used for a certification "
-                f"({'; '.join(before.values())}). Trying again until one holds would void the "
-                "promise; use fresh rows, or --again, which records the number of tries"
-            )
-        before[self.request] = self.target
-
-    def tries(self) -> int:
-        """How many certifications the rows at hand have served for."""
-        return len(self.served.get(self.rows, {}))
-
-
 def calibrate(
     run: Path, data: Path, answerer: Answerer, request: Request, again: bool
 ) -> Calibration:
@@ -99,7 +59,7 @@ def calibrate(
     writable_folder(run)
     validation, calibration = read_fold(data, "validation"), read_fold(data, "calibration")
     train = read_fold(data, "train")
-    _refuse_shared_documents(
+    _refuse_shared_groups(
         data, {"train": train, "validation": validation, "calibration": calibration}
     )
     if len(validation) < MINIMUM_ROWS:
@@ -107,16 +67,20 @@ def calibrate(
             f"{data}: {len(validation)} validation rows, and at least {MINIMUM_ROWS} are needed "
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
-    stored = read_run_file(run)
-    ledger = Ledger.of(stored, calibration, validation, request)
+    ledger = read_run_file(run).ledger
+    decisive = (repr(request), *(row.id + row.content_hash for row in validation))
+    target = f"target risk {request.goal.risk:g}, δ {request.goal.delta:g}"
+    entry = Entry.of(target, calibration, weights_hash(run), *decisive)
     if request.certify:
-        ledger.add(run, again)
+        ledger = ledger.with_entry(run, entry, again)
     names, right_f1 = request.signals, request.right_f1
     fitted = fit(answerer, validation, train, names, request.evidence, right_f1)
     answerer.gather(fitted.evidence)
 
     natural = _is_representative(validation)
-    threshold = _without_guarantee(fitted, request)
+    everything = _units(fitted, np.ones(len(validation), dtype=bool))
+    threshold = _without_guarantee(everything, fitted, request)
+    accepted, errors = everything.count(threshold)
     details: dict[str, Any] = {
         "target_risk": request.goal.risk,
         "delta": request.goal.delta,
@@ -126,10 +90,11 @@ def calibrate(
             "threshold": threshold,
             "cost": {"wrong": request.cost_wrong, "abstain": request.cost_abstain},
             "coverage": request.coverage,
+            "reached": {"coverage": accepted / len(validation), "wrong": errors, "of": accepted},
         },
         "mixture": {"rows": "natural" if natural else "natural and derived"},
         "derived": None,
-        "certifications": ledger.tries(),
+        "certifications": ledger.tries(entry),
         "validation_rows": len(validation),
         **fitted.details(),
     }
@@ -146,7 +111,8 @@ def calibrate(
         if isinstance(outcome, Guarantee):
             threshold = outcome.threshold
         else:
-            details["infeasible"] = outcome.to_json()
+            unit = "questions" if request.pooled else "contexts"
+            details["infeasible"] = {**outcome.to_json(), "text": outcome.text(unit)}
         if natural:
             details["derived"] = _derived(answerer, calibration, fitted, request, threshold)
     result = Calibration(
@@ -160,11 +126,11 @@ def calibrate(
     )
     # Until the new abstain.json is there, the run is one that was never calibrated: a probe of now
     # under a calibrator of before would be wrong without a word.
-    RunFile(answerer.contract, None, ledger.served).write(run)
+    RunFile(answerer.contract, None, ledger).write(run)
     _save_heads(run, fitted)
     if isinstance(outcome, Guarantee):
         result = _promised(result, outcome, request, run, answerer)
-    RunFile(answerer.contract, result, ledger.served).write(run)
+    RunFile(answerer.contract, result, ledger).write(run)
     return result
 
 
@@ -187,6 +153,7 @@ def _promised(
             else "one seeded question a context"
         ),
         "mixture": result.details["mixture"],
+        "certifications": result.details["certifications"],
         # The promise covers this one frozen policy: other weights are another policy.
         "policy_hash": policy_hash(run, answerer.contract, result),
     }
@@ -211,7 +178,7 @@ def _save_heads(run: Path, fitted: Fitted) -> None:
 
 def _units(fitted: Fitted, rows: Any) -> Units:
     judged = fitted.judged
-    return Units(fitted.confidence[rows], judged.answered[rows], judged.right[rows])
+    return Units(fitted.ranked[rows], judged.answered[rows], judged.right[rows])
 
 
 def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Units:
@@ -219,7 +186,6 @@ def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Unit
     names = fitted.correct.calibrator.signals
     answers = answer_all(answerer, rows, "calibration")
     values = matrix(rows, answers, names)
-    refuse_not_finite(values, names, rows)
     confidence = fitted.correct.calibrator.probability(values)
     declined = head_declines(answers, fitted.decline_below)
     said_no = [a.abstained or bool(head) for a, head in zip(answers, declined, strict=True)]
@@ -227,8 +193,7 @@ def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Unit
     return Units(confidence, judged.answered, judged.right)
 
 
-def _without_guarantee(fitted: Fitted, request: Request) -> float:
-    units = _units(fitted, np.ones(len(fitted.confidence), dtype=bool))
+def _without_guarantee(units: Units, fitted: Fitted, request: Request) -> float:
     if request.aim == "coverage":
         return by_coverage(units, request.coverage)
     if request.aim == "f1":
@@ -277,20 +242,26 @@ def _is_representative(rows: Sequence[Row]) -> bool:
     return len({row.sufficient for row in rows if row.method == "human"}) == 2
 
 
-def _refuse_shared_documents(data: Path, splits: dict[str, list[Row]]) -> None:
-    """No document may be in two of the splits: what was fitted on it would be too sure of it."""
-    documents = {name: {row.document_id for row in rows} for name, rows in splits.items()}
-    for first, second in itertools.combinations(documents, 2):
-        shared = sorted(documents[first] & documents[second])
-        if shared:
-            raise UserError(
-                f"{data}: {len(shared)} documents are in {first} and in {second}, for example "
-                f"{', '.join(shared[:3])}: confidence fitted on them would be too high; split again"
-            )
+def _refuse_shared_groups(data: Path, splits: dict[str, list[Row]]) -> None:
+    """No document, context or parent may be in two of the splits.
 
-
-def _digest(rows: Sequence[Row]) -> str:
-    return digest(*(row.id + row.content_hash for row in rows))
+    What was fitted on it would be too sure of it.
+    """
+    kinds: dict[str, Callable[[Row], str]] = {
+        "documents": lambda row: row.document_id,
+        "contexts": lambda row: row.context_id or context_id(row.context),
+        "rows with what was derived from them": lambda row: row.parent_id or row.id,
+    }
+    for kind, name_of in kinds.items():
+        found = {fold: {name_of(row) for row in rows} - {""} for fold, rows in splits.items()}
+        for first, second in itertools.combinations(found, 2):
+            shared = sorted(found[first] & found[second])
+            if shared:
+                raise UserError(
+                    f"{data}: {len(shared)} {kind} are in {first} and in {second}, for example "
+                    f"{', '.join(shared[:3])}: confidence fitted on them would be too high; split "
+                    "again"
+                )
 
 
 def describe(calibration: Calibration) -> str:
@@ -308,14 +279,18 @@ def describe(calibration: Calibration) -> str:
     else:
         if details["infeasible"] is not None:
             lines.append(details["infeasible"]["text"])
-        lines.append(_aim(details["without_guarantee"]))
+        reached = details["without_guarantee"]["reached"]
+        lines.append(
+            f"{_aim(details['without_guarantee'])}; it answers {reached['coverage']:.0%} of "
+            f"validation, {reached['wrong']} of {reached['of']} wrongly"
+        )
     for name, used in (("right", calibration.correct), ("sufficient", calibration.sufficient)):
         lines.append(f"P({name}) from {', '.join(used.signals)} by {used.method}")
+    for name, why in details["left_out"].items():
+        lines.append(f"left out: {name}, {why}")
     before, after = (details["reliability"][when]["ece"]["value"] for when in ("before", "after"))
     if before is not None and after is not None:
         lines.append(f"calibration error of its answers {before:.3f} before, {after:.3f} after")
-    if details["certifications"] > 1:
-        lines.append(f"certification number {details['certifications']} on these rows: see --again")
     return "\n".join(lines)
 
 

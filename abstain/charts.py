@@ -74,8 +74,11 @@ def _draw(title: str, paint: "Callable[[Axes], None]") -> str:
     )
 
 
-def risk_coverage(judged: Judged, threshold: float | None) -> str:
-    """Risk among the answered against the share of rows answered, as the threshold falls."""
+def risk_coverage(judged: Judged, routed: Judged | None, threshold: float | None) -> str:
+    """Risk among the answered against the share of rows answered, as the threshold falls.
+
+    The dot is what came of it in the end.
+    """
     confidence, right = judged.confidence[judged.answered], judged.right[judged.answered]
 
     def paint(axes: "Axes") -> None:
@@ -84,18 +87,16 @@ def risk_coverage(judged: Judged, threshold: float | None) -> str:
         coverage = np.arange(1, count + 1) / len(judged.answered)
         risk = errors / np.arange(1, count + 1)
         axes.plot(coverage, risk, color=_YES, linewidth=2)
-        if threshold is not None and count:
-            accepted = int((confidence >= threshold).sum())
-            if accepted:
-                x, y = coverage[accepted - 1], risk[accepted - 1]
-                axes.plot(x, y, "o", color=_NO, markersize=8)
-                axes.annotate(
-                    f"threshold {threshold:.2f}",
-                    (x, y),
-                    xytext=(8, -14),
-                    textcoords="offset points",
-                    color=_NO,
-                )
+        if routed is not None and routed.answered.any():
+            x, y = routed.answered.mean(), 1 - routed.right[routed.answered].mean()
+            axes.plot(x, y, "o", color=_NO, markersize=8)
+            axes.annotate(
+                f"threshold {threshold:.2f}",
+                (x, y),
+                xytext=(8, -14),
+                textcoords="offset points",
+                color=_NO,
+            )
         axes.set(
             xlabel="coverage (answered, of all rows)",
             ylabel="selective risk",

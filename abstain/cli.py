@@ -95,8 +95,9 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
     probability 1 − --delta. Where the rows do not suffice for that, the command says how many
     would, and sets the threshold that suits --aim best, marked "no guarantee".
 
-    Of the signals switched on, validation chooses those that predict best; later commands gather
-    only what these need.
+    Confidence is a combination of the free signals switched on, unless all signals, or a single
+    one, predict validation better by more than a standard error; later commands gather only what
+    the choice needs.
     """
     from abstain.answerer import load_answerer
     from abstain.calibrate import Request, describe
@@ -183,11 +184,11 @@ def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> 
     """
     from abstain import evaluate as evaluation
 
-    _, evidence = evidence_of(options)
+    names, evidence = evidence_of(options)
     answerer = _answerer(run, data, options)
     if wants_all(options):
         evidence = answerer.possible(evidence)
-    metrics = evaluation.evaluate(run, answerer, data, out, evidence)
+    metrics = evaluation.evaluate(run, answerer, data, out, names, evidence)
     blocks = [name for name in ("raw", "routed") if name in metrics]
     lines = [(key, *(_interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
     text = f"{console.table(('metric', *blocks), lines)}\n\nreport: {out / 'report.html'}"
@@ -242,8 +243,8 @@ def compare(
     from curate.errors import UserError
     from curate.files import write_text
 
-    if len(evaluations) < 2:
-        raise UserError("give at least two folders of `abstain evaluate`")
+    if len(set(evaluations)) < max(2, len(evaluations)):
+        raise UserError("give at least two different folders of `abstain evaluate`")
     comparison = comparing.compare(evaluations, block)
     found = comparison.found
     if report is not None:
@@ -306,8 +307,10 @@ def ask(
     responses = asking.ask(answerer, text, questions, log)
     blocks = []
     for response in responses:
-        decision = response.decision
+        decision, reason = response.decision, response.predicted_reason
         block = f"{response.answer}\n  {decision.action}: {decision.why}"
+        if decision.action == "decline" and reason is not None:
+            block += f"\n  likely reason: {reason.replace('_', ' ')}"
         blocks.append(block if len(responses) == 1 else f"{response.question}\n  {block}")
     console.show([r.to_json() for r in responses], "\n\n".join(blocks), as_json)
 

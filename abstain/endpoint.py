@@ -5,6 +5,7 @@ over the few tokens that it lists, and nobody sees its hidden states. A context 
 question; a server that caches prefixes reads it once.
 """
 
+import logging
 import math
 import os
 import time
@@ -21,6 +22,8 @@ from abstain.self_checks import NO, TRUE_QUESTION, YES
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row
+
+log = logging.getLogger(__name__)
 
 TOP = 20  # tokens listed for each place: the most that the interface allows
 PARALLEL = 4
@@ -59,14 +62,16 @@ class Endpoint:
 
         Raises `UserError` for what only a model in this process can give.
         """
-        if evidence != self.possible(evidence):
+        if evidence.dropout is not None or evidence.laplace:
             raise UserError(
                 f"{self.address}: a server gives neither MC dropout nor Laplace signals"
             )
         self.evidence = evidence
 
     def possible(self, evidence: Evidence, fitted: bool = True) -> Evidence:
-        """As much of this evidence as a server can give."""
+        """As much of this evidence as a server can give; the rest is told in a warning."""
+        if evidence.dropout is not None or evidence.laplace:
+            log.warning("without MC dropout and Laplace: %s shows no weights", self.address)
         return replace(evidence, dropout=None, laplace=0)
 
     def answer(
@@ -102,8 +107,7 @@ class Endpoint:
             abstained,
             tuple(place.logprob for place in places) or (0.0,),
             tuple(_entropy(place) for place in places) or (0.0,),
-            # The whole phrase is scored only where it is what was said.
-            sum(place.logprob for place in places) if abstained and text else None,
+            None,  # the whole phrase is scored only where it was said: one scale for all rows
             _first_log_p(places[0], self.contract.abstention_phrase) if places else 0.0,
             true_logit=true_logit,
             samples=samples,

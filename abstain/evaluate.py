@@ -32,11 +32,17 @@ _WORTH = ("auroc_sufficient", "auroc_correct", "aurc", "coverage_at_risk_10", "c
 
 
 def evaluate(
-    name: str, answerer: Answering, data: Path, out: Path, evidence: Evidence
+    run: str,
+    answerer: Answering,
+    data: Path,
+    out: Path,
+    names: Sequence[str],
+    evidence: Evidence,
 ) -> dict[str, Any]:
-    """Evaluate the run (or untrained model) ``name`` and write the three files into ``out``.
+    """Evaluate a run (or untrained model, or server) and write the three files into ``out``.
 
-    ``evidence`` is gathered beside what the run's own calibration needs.
+    ``evidence``, for the signals ``names``, is gathered beside what the run's own calibration
+    needs; what cannot be had of them is told in a warning.
     """
     writable_folder(out)
     rows = read_fold(data, "test") if data.is_dir() else read_rows(data)
@@ -48,10 +54,15 @@ def evaluate(
     answerer.gather(own.joined(evidence))
     if own.dropout and evidence.dropout and own.dropout != evidence.dropout:
         log.warning("MC dropout is drawn as the run's calibration has it: %s", own.dropout)
+    if own.samples and evidence.samples and own.samples != evidence.samples:
+        log.warning("answers are sampled %d times, as the run's calibration has it", own.samples)
     answerer.seconds.clear()
     predictions = predict(answerer, rows, "evaluate")
+    for name in names:
+        if name not in predictions.signals and not SIGNALS[name].is_free:
+            log.warning("signal '%s' is left out: %s cannot give it", name, run)
     metrics = measure(predictions, _costs(answerer, len(rows)))
-    metrics["run"] = name
+    metrics["run"] = run
     metrics["data"] = str(data)
     metrics["contract"] = answerer.contract.to_json()
     metrics["calibration"] = calibration.to_json() if calibration is not None else None
@@ -91,14 +102,19 @@ def measure(predictions: Predictions, costs: dict[str, Cost]) -> dict[str, Any]:
         **blocks,
         "rows": len(rows),
         "interval_unit": unit,
-        "by_reason": _table(predictions, lambda row: row.reason or "sufficient"),
-        "by_method": _table(predictions, lambda row: row.method),
+        "by_reason": _table(predictions, groups, lambda row: row.reason or "sufficient"),
+        "by_method": _table(predictions, groups, lambda row: row.method),
+        "by_mixture": _table(
+            predictions, groups, lambda row: "natural" if row.method == "human" else "derived"
+        ),
         "by_signal": _by_signal(predictions, groups, costs),
         "milliseconds_an_answer": costs["answer"].milliseconds,
     }
 
 
-def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str, Any]]:
+def _table(
+    predictions: Predictions, groups: Sequence[str], key: Callable[[Row], str]
+) -> list[dict[str, Any]]:
     """Coverage and scores of the final block for each kind of row."""
     judged = predictions.routed or predictions.raw
     members: dict[str, list[int]] = defaultdict(list)
@@ -106,7 +122,9 @@ def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str
         members[key(row)].append(index)
     result = []
     for name, indices in sorted(members.items()):
-        values = compute(judged.take(np.array(indices)))
+        some = judged.take(np.array(indices))
+        values = compute(some)
+        risk = intervals(partial(_risk, some), [groups[i] for i in indices])
         raw = compute(predictions.raw.take(np.array(indices)))
         result.append(
             {
@@ -116,10 +134,16 @@ def _table(predictions: Predictions, key: Callable[[Row], str]) -> list[dict[str
                 "f1": values["f1"],
                 "raw_coverage": raw["coverage"],
                 "coverage": values["coverage"],
+                **risk,
                 "mean_confidence": float(judged.confidence[indices].mean()),
             }
         )
     return result
+
+
+def _risk(judged: Judged, rows: Any) -> dict[str, float]:
+    wrong = ~judged.right[rows][judged.answered[rows]]
+    return {"selective_risk": float(wrong.mean()) if len(wrong) else float("nan")}
 
 
 def _by_signal(

@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,19 @@ from abstain.answer import Answer
 from abstain.answerer import PROBE, Answerer
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
-from abstain.groups import fold_groups
+from abstain.groups import MINIMUM_DOCUMENTS, fold_groups, resampling_groups
 from abstain.laplace import Laplace, fit_laplace
 from abstain.metrics import Judged, brier, ece
 from abstain.predict import answer_all, head_declines, judge
 from abstain.probe import ProbeFit
 from abstain.reason import ReasonFit
 from abstain.selection import Chosen
-from abstain.signals import Array, available, matrix, needed
+from abstain.signals import Array, available, matrix, needed, refuse_not_finite
 from curate.errors import UserError
 from curate.record import Row
 
 _PROBES = ("probe", "mc_std_probe")
+MINIMUM_RIGHT = 20  # answers, before the head may decline without one
 LAPLACE_ROWS = 400  # of train, for the curvature; it is scaled up to all of them
 
 
@@ -40,12 +41,14 @@ class Fitted:
     sufficient: Chosen  # P(the context suffices), on all rows
     correct: Chosen  # P(right), on the answered ones
     confidence: Array  # P(right) of all rows; of the answered ones, cross-fitted
+    ranked: Array  # the final calibrator's values, in the order of the cross-fitted ones
     judged: Judged
-    groups: list[str]
+    resampled: list[str]  # what a bootstrap of the rows draws
     evidence: Evidence  # what the calibrators need, and no more
     decline_below: float | None  # of the head's logit; None without a head
     right_f1: float
     across_documents: bool  # whether cross-validation kept documents together, or contexts only
+    left_out: dict[str, str] = field(default_factory=dict)  # signals asked for, and why not offered
 
     def details(self) -> dict[str, Any]:
         """What is stored with the calibrators, for whoever wants to know how they came about."""
@@ -57,6 +60,7 @@ class Fitted:
                 "correct": self.correct.to_json(),
             },
             "cross_validated_over": "documents" if self.across_documents else "contexts",
+            "left_out": self.left_out,
             "reliability": self.reliability(),
         }
 
@@ -64,7 +68,7 @@ class Fitted:
         """ECE and Brier score of the model's own confidence, and of the cross-fitted one."""
         answered = np.flatnonzero(self.judged.answered)
         right = self.judged.right[answered]
-        groups = [self.groups[i] for i in answered]
+        groups = [self.resampled[i] for i in answered]
 
         def measured(confidence: Array) -> dict[str, Any]:
             return intervals(
@@ -100,28 +104,31 @@ def fit(
     answerer.heads.pop(PROBE, None)
     answerer.reason_head = answerer.laplace = None
     device = answerer.loaded.model.device
-    if set(_PROBES) & set(names):
-        hidden = _hidden_states(answerer, rows)
-        labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
-        if labels.any() and not labels.all():
-            probe_fit = probe.fit(hidden, labels, groups)
-            answerer.heads[PROBE] = probe_fit.probe.to(device)
-        short = np.flatnonzero(~labels)
-        reason_fit = reason.fit(
-            hidden[short], [rows[i].reason for i in short], [groups[i] for i in short]
-        )
-        if reason_fit is not None:
-            answerer.reason_head = reason_fit.head.to(device)
+    hidden = _hidden_states(answerer, rows)
+    labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
+    if set(_PROBES) & set(names) and labels.any() and not labels.all():
+        probe_fit = probe.fit(hidden, labels, groups)
+        answerer.heads[PROBE] = probe_fit.probe.to(device)
+    short = np.flatnonzero(~labels)
+    reason_fit = reason.fit(
+        hidden[short], [rows[i].reason for i in short], [groups[i] for i in short]
+    )
+    if reason_fit is not None:
+        answerer.reason_head = reason_fit.head.to(device)
     if evidence.laplace:
         answerer.laplace = _laplace(answerer, rows, train, evidence.laplace)
     answers = _answers(answerer, rows, evidence, probe_fit)
     offered = [name for name in available(answers) if name in names]
+    left_out = {name: "this model cannot give it" for name in names if name not in offered}
     if not across_documents and set(offered) - set(_PROBES):
         # Hundreds of weights learn what is peculiar to a document, and contexts of the same one
         # cannot give that away: on other documents such a probe has fallen behind the head.
+        why = f"validation has fewer than {MINIMUM_DOCUMENTS} documents to tell its worth by"
+        left_out |= {name: why for name in offered if name in _PROBES}
         offered = [name for name in offered if name not in _PROBES]
     fits = (probe_fit, reason_fit, answerer.laplace if evidence.laplace else None)
-    return _choose(rows, answers, offered, groups, across_documents, evidence, right_f1, fits)
+    fitted = _choose(rows, answers, offered, groups, across_documents, evidence, right_f1, fits)
+    return replace(fitted, left_out=left_out)
 
 
 def _answers(
@@ -173,7 +180,6 @@ def _choose(
     if not names:
         raise UserError("none of the signals asked for can be had from this model")
     values = matrix(rows, answers, names)
-    refuse_not_finite(values, names, rows)
     own = np.exp([answer.mean_log_likelihood for answer in answers])
     said_no = [answer.abstained for answer in answers]
     judged = judge(rows, answers, own, own, right_f1, said_no)
@@ -184,7 +190,10 @@ def _choose(
     )
     columns = [names.index(name) for name in correct.calibrator.signals]
     confidence = correct.calibrator.probability(values[:, columns])
-    confidence[answered] = correct.probability
+    unseen = confidence.copy()
+    unseen[answered] = correct.probability
+    ranked = confidence.copy()
+    ranked[answered] = on_the_scale_of(confidence[answered], correct.probability)
     decline_below = _decline_below(answers, judged)
     judged = replace(judged, answered=judged.answered & ~head_declines(answers, decline_below))
     used = {*sufficient.calibrator.signals, *correct.calibrator.signals}
@@ -192,9 +201,10 @@ def _choose(
         *fits,
         sufficient,
         correct,
-        confidence,
+        unseen,
+        ranked,
         judged,
-        groups,
+        resampling_groups(rows)[0],
         needed(sorted(used), evidence),
         decline_below,
         right_f1,
@@ -202,14 +212,28 @@ def _choose(
     )
 
 
+def on_the_scale_of(final: Array, unseen: Array) -> Array:
+    """Values of the final fit [rows], put in the order of the cross-fitted ones.
+
+    A threshold is a number on the final fit's scale, and the fits without a fold have others; how
+    well it ranks rows that it has not seen, they alone can tell. Ties stay ties, and take the least
+    of the values that fall to them: a threshold there lets all of them pass.
+    """
+    from scipy.stats import rankdata
+
+    places = rankdata(unseen, "min").astype(int) - 1
+    return np.asarray(np.sort(final)[places])
+
+
 def _decline_below(answers: Sequence[Answer], judged: Judged) -> float | None:
     """The least logit of the sufficiency head at which an answer was right.
 
-    Below it, no validation question was worth an answer: what it declines is not generated.
+    Below it, no validation question was worth an answer: what it declines is not generated. Of n
+    right answers to come, one in n + 1 is expected to be lost by it; None where that is too many.
     """
     logits = [answers[i].head_logit for i in np.flatnonzero(judged.right).tolist()]
     known = [logit for logit in logits if logit is not None]
-    return min(known, default=None)
+    return min(known) if len(known) >= MINIMUM_RIGHT else None
 
 
 def _laplace(answerer: Answerer, rows: list[Row], train: Sequence[Row], blocks: int) -> Laplace:
@@ -245,21 +269,12 @@ def _by_context(rows: Sequence[Row]) -> list[list[int]]:
     return list(found.values())
 
 
-def refuse_not_finite(values: Array, names: Sequence[str], rows: Sequence[Row]) -> None:
-    """Raise `UserError` that names the signal and a row where a value is NaN or infinite."""
-    for column, name in enumerate(names):
-        bad = np.flatnonzero(~np.isfinite(values[:, column]))
-        if len(bad):
-            raise UserError(
-                f"signal '{name}' is not finite on {len(bad)} of {len(rows)} rows, the first of "
-                f"them {rows[bad[0]].id}; the model's weights are damaged or its numbers overflow"
-            )
-
-
 def _hidden_states(answerer: Answerer, rows: list[Row]) -> NDArray[np.float32]:
     found: dict[int, Any] = {}
     with tqdm(total=len(rows), desc="hidden states", unit="row") as bar:
         for pack in answerer.hidden_states(rows):
             found.update(pack)
             bar.update(len(pack))
-    return np.stack([found[index] for index in range(len(rows))])
+    states = np.stack([found[index] for index in range(len(rows))])
+    refuse_not_finite(states.sum((1, 2), dtype=np.float64), "a hidden state", rows)
+    return states

@@ -176,7 +176,7 @@ def supports_packing(model: Any) -> bool:
     mask; for them the callers pack one row a tree, which is the plain computation.
     """
     if model not in _supported:
-        _supported[model] = _agrees(model)
+        _supported[model] = not slides(model.config) and _agrees(model)
         if not _supported[model]:
             log.warning(
                 "shared-prefix packing does not reproduce %s row by row; "
@@ -184,6 +184,19 @@ def supports_packing(model: Any) -> bool:
                 type(model).__name__,
             )
     return _supported[model]
+
+
+def slides(config: Any) -> bool:
+    """Whether some layers see only the latest tokens: their cache forgets what a tree needs.
+
+    A short trial cannot tell, since it would fit into the window.
+    """
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return any(kind in ("sliding_attention", "chunked_attention") for kind in kinds)
+    bound = getattr(config, "sliding_window", None)
+    return bound is not None and bool(getattr(config, "use_sliding_window", True))
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def render(
                 "Risk against coverage",
                 "The rows that the model answers, most confident first: how many can be answered "
                 "before too many are wrong.",
-                charts.risk_coverage(predictions.raw, threshold),
+                charts.risk_coverage(predictions.raw, predictions.routed, threshold),
             ),
             (
                 "Reliability",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from abstain.answer import Answer
 from curate.errors import os_error
 from curate.record import digest
 
@@ -24,13 +25,17 @@ class Policy:
         if self.guarantee is None:
             return "no guarantee"
         risk, delta = self.guarantee["target_risk"], self.guarantee["delta"]
+        tries = self.guarantee["certifications"]
+        void = f"; not kept: it is number {tries} tried on the same rows" if tries > 1 else ""
         if delta is None:
-            return f"on average, at most {100 * risk:g}% of all questions are answered wrongly"
+            return (
+                f"on average, at most {100 * risk:g}% of all questions are answered wrongly{void}"
+            )
         # SGR's search is not quite paid for: see `abstain/threshold.py`.
         nearly = ", nearly" if self.guarantee.get("procedure") == "sgr" else ""
         return (
             f"of the questions answered, at most {100 * risk:g}% are wrong, "
-            f"with probability {100 * (1 - delta):g}%{nearly}"
+            f"with probability {100 * (1 - delta):g}%{nearly}{void}"
         )
 
 
@@ -41,7 +46,7 @@ class Decision:
     action: Action
     rule: str
     why: str
-    confidence: float
+    confidence: float | None  # None where the head declined before there was an answer
     threshold: float | None
 
 
@@ -70,14 +75,20 @@ def decide(
 
 
 def log_decision(
-    path: Path, question: str, context: str, text: str, decision: Decision, signals: dict[str, Any]
+    path: Path,
+    question: str,
+    context: str,
+    answer: Answer,
+    decision: Decision,
+    signals: dict[str, Any],
 ) -> None:
     """Append one decision to a JSONL file; the context is kept as a hash, it may be private."""
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "question": question,
         "context_hash": digest(context),
-        "model_answer": text,
+        "model_answer": answer.text,
+        "predicted_reason": answer.reason,
         "signals": signals,
         **asdict(decision),
     }

@@ -1,5 +1,6 @@
 """A run's folder: what it must hold, its ``abstain.json``, and its model card."""
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from abstain.calibration import Calibration
+from abstain.ledger import Ledger
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, sha256, write_json, write_text
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
 # What decides an answer and how sure it is.
+_PIECE = 1 << 20
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "sufficiency_head.safetensors")
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
@@ -27,8 +30,7 @@ class RunFile:
 
     contract: Contract
     calibration: Calibration | None = None
-    # Which certifications calibration rows have served for: hash of the rows → request → target.
-    served: dict[str, dict[str, str]] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def write(self, run: Path) -> None:
         """Store it in the run's folder."""
@@ -39,9 +41,42 @@ class RunFile:
                 "version": 1,
                 "contract": self.contract.to_json(),
                 "calibration": calibration,
-                "served": self.served,
+                "ledger": self.ledger.to_json(),
             },
         )
+
+
+def ledger_of(run: Path) -> Ledger:
+    """The ledger that a new training in the same folder goes on with; empty where there is none."""
+    if not (run / FILE).exists():
+        return Ledger()
+    try:
+        return Ledger.from_json(read_json(run / FILE)["ledger"])
+    except (KeyError, TypeError) as error:
+        log.warning("%s: its ledger of certifications is damaged (%r) and lost", run / FILE, error)
+        return Ledger()
+
+
+def weights_hash(run: Path) -> str:
+    """What tells this model from others: its adapter, its head, and the base beneath them."""
+    parts = [f"{path.name} {sha256(path)}" for name in _WEIGHTS if (path := run / name).exists()]
+    return digest(*parts, *_base(run))
+
+
+def _base(run: Path) -> list[str]:
+    """The base's name; of a folder's weights also sizes, beginnings and ends.
+
+    Another fine-tuning of the same architecture differs there, and gigabytes need not be read.
+    """
+    base = Path(read_json(run / "adapter_config.json")["base_model_name_or_path"])
+    found = [str(base)]
+    for path in sorted(base.glob("*.safetensors")):
+        with path.open("rb") as file:
+            start = file.read(_PIECE)
+            file.seek(max(0, path.stat().st_size - _PIECE))
+            pieces = hashlib.sha256(start + file.read()).hexdigest()
+        found.append(f"{path.name} {path.stat().st_size} {pieces}")
+    return found
 
 
 def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
@@ -49,9 +84,10 @@ def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
 
     A guarantee covers exactly one.
     """
-    weights = [run / name for name in (*_WEIGHTS, *CALIBRATION_FILES) if (run / name).exists()]
+    fitted = [run / name for name in CALIBRATION_FILES if (run / name).exists()]
     parts = {
-        "weights": {path.name: sha256(path) for path in weights},
+        "weights": weights_hash(run),
+        "fitted": {path.name: sha256(path) for path in fitted},
         "contract": contract.to_json(),
         "evidence": calibration.evidence.to_json(),
         "correct": calibration.correct.to_json(),
@@ -75,7 +111,7 @@ def _without_a_stale_promise(run: Path, stored: RunFile) -> RunFile:
         run,
     )
     bare = replace(calibration.policy, guarantee=None)
-    return RunFile(stored.contract, replace(calibration, policy=bare), stored.served)
+    return RunFile(stored.contract, replace(calibration, policy=bare), stored.ledger)
 
 
 def read_run_file(run: Path | None) -> RunFile:
@@ -89,7 +125,7 @@ def read_run_file(run: Path | None) -> RunFile:
         stored = value["calibration"]
         calibration = Calibration.from_json(stored) if stored is not None else None
         contract = Contract.from_json(value["contract"])
-        found = RunFile(contract, calibration, value.get("served", {}))
+        found = RunFile(contract, calibration, Ledger.from_json(value.get("ledger", [])))
         return _without_a_stale_promise(run, found)
     except (KeyError, TypeError) as error:
         raise UserError(

@@ -315,13 +315,31 @@ def available(answers: Sequence[Answer]) -> list[str]:
 
 
 def matrix(rows: Sequence[Row], answers: Sequence[Answer], names: Sequence[str]) -> Array:
-    """[answers, signals]; raises `UserError` for a signal that some answer cannot give."""
+    """[answers, signals].
+
+    Raises `UserError` for a signal that some answer cannot give, and for one that is NaN or
+    infinite, with the first row where it is.
+    """
     for name in names:
         if not all(SIGNALS[name].offered(answer) for answer in answers):
             raise UserError(f"signal '{name}' cannot be had from this model; calibrate again")
     pairs = list(zip(rows, answers, strict=True))
     values = [[SIGNALS[name].value(row, answer) for name in names] for row, answer in pairs]
-    return np.array(values, dtype=np.float64).reshape(len(pairs), len(names))
+    result = np.array(values, dtype=np.float64).reshape(len(pairs), len(names))
+    for column, name in enumerate(names):
+        refuse_not_finite(result[:, column], f"signal '{name}'", rows)
+    return result
+
+
+def refuse_not_finite(values: Array, what: str, rows: Sequence[Row]) -> None:
+    """Raise `UserError` that names a row where a value [rows] is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise UserError(
+            f"{what} is not finite on {len(bad)} of {len(rows)} rows, the first of them "
+            f"{rows[bad[0]].id or '(unnamed)'}; the model's weights are damaged or its numbers "
+            "overflow"
+        )
 
 
 def chosen(text: str) -> tuple[str, ...]:

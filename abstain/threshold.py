@@ -101,21 +101,21 @@ class Infeasible:
     errors: int
     rows_needed: int | None
 
-    def text(self) -> str:
-        """The finding in one sentence."""
+    def text(self, unit: str) -> str:
+        """The finding in one sentence; ``unit`` is what was counted: contexts, or questions."""
         if not self.accepted:
-            return f"infeasible: of {self.rows} rows, none is answered at the first candidate"
+            return f"infeasible: of {self.rows} {unit}, none is answered at the first candidate"
         found = (
-            f"infeasible: with {self.rows} rows, {self.accepted} of them answered at the first "
-            f"candidate and {self.errors} of those wrong"
+            f"infeasible: with {self.rows} {unit}, {self.accepted} of them answered at the "
+            f"candidate nearest to passing and {self.errors} of those wrong"
         )
         if self.rows_needed is None:
-            return f"{found}, no number of rows would do: the model errs too often at it"
-        return f"{found}, about {self.rows_needed:,} rows would be needed"
+            return f"{found}; at this rate of errors no number of {unit} would do"
+        return f"{found}; at these rates about {self.rows_needed:,} {unit} would do"
 
     def to_json(self) -> dict[str, Any]:
         """As stored with a run."""
-        return {**asdict(self), "text": self.text()}
+        return asdict(self)
 
 
 def candidates(validation: Units, units: int, goal: Goal) -> list[float]:
@@ -210,7 +210,14 @@ def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible
             low = middle + 1
         else:
             high = middle
-    return found or _infeasible(own[len(own) // 2 :], units, goal, level)
+    return found or _infeasible(_nearest(units, goal), units, goal, level)
+
+
+def _nearest(units: Units, goal: Goal) -> list[float]:
+    """The threshold that comes nearest to passing, where a procedure finds its own."""
+    own, accepted, errors = units.curve()
+    p_values = [tail(n, wrong, goal.risk) for n, wrong in zip(accepted, errors, strict=True)]
+    return [own[int(np.argmin(p_values))]] if own else []
 
 
 def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:

@@ -194,7 +194,9 @@ def document(found: Sequence[dict[str, Any]], draws: int) -> str:
         "candidates, n calibration units certify, and the true risk of the resulting threshold is "
         "looked up. Each cell: the share of draws whose true selective risk exceeds α, which must "
         f"not exceed δ (up to {most:.1%} is within the error of so many draws), and in brackets "
-        "the mean coverage as a share of what an oracle that knows every risk would answer. `crc` "
+        "the mean coverage as a share of what an oracle that knows every risk would answer, and "
+        "the share of draws in which anything was certified; where that is 0 %, the first number "
+        "shows nothing. `crc` "
         "promises something else, an average: its first number is the mean share of questions "
         "answered and wrong, to be held against α, and its second the mean coverage itself.\n\n"
         + "\n\n".join(sections)
@@ -218,7 +220,8 @@ def _cell(entry: dict[str, Any]) -> str:
     first = entry["false"]
     if not entry["oracle"]:
         return f"{first:.1%} (nothing to answer)"
-    return f"{first:.1%} ({entry['coverage'] / entry['oracle']:.0%})"
+    share = entry["coverage"] / entry["oracle"]
+    return f"{first:.1%} ({share:.0%}, certified {entry['certified']:.0%})"
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from abstain.evidence import DropoutSettings, Evidence, Scope
 from abstain.groups import context_groups
 from abstain.metrics import Judged, auroc
 from abstain.predict import judge
-from abstain.signals import SIGNALS, Array, matrix
+from abstain.signals import SIGNALS, Array, available, matrix
 from benchmarks.mc_dropout_page import GREEDY, document
-from curate.files import write_json, write_text
+from curate.files import sha256, write_json, write_text
 from curate.record import Row, digest, read_fold
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,8 @@ def measure(
         found = dict(pair for pack in answerer.answer(rows) for pair in pack)
         answers = [found[i] for i in range(len(rows))]
         seconds[name] = sum(answerer.seconds.values())
-        names = DROPOUT if setting is not None else PLAIN
+        given = available(answers)  # a run without a head has no signals of one
+        names = [name for name in (PLAIN if setting is None else DROPOUT) if name in given]
         values = matrix(rows, answers, names)
         signals[name] = {signal: values[:, i].tolist() for i, signal in enumerate(names)}
         if setting is None:
@@ -114,11 +115,14 @@ def measure_all(
     kept: Path,
 ) -> list[dict[str, Any]]:
     """All contexts; a run that was stopped goes on where it was. The first one warms up."""
-    key = digest(repr(settings), *(row.id for rows in contexts for row in rows))
+    ids = [row.id for rows in contexts for row in rows]
+    key = digest(repr(settings), weights_hash(answerer), machine(), *ids)
     done: list[dict[str, Any]] = []
     if kept.exists():
         stored = json.loads(kept.read_text(encoding="utf-8"))
-        done = stored["contexts"] if stored["key"] == key else []
+        # One that came to its end is measured anew.
+        if stored["key"] == key and len(stored["contexts"]) < len(contexts):
+            done = stored["contexts"]
     with tqdm(total=len(contexts), initial=len(done), unit="context") as bar:
         few = {name: s for name, s in settings.items() if s is None or s.samples <= 5}
         measure(answerer, contexts[0], few)
@@ -127,6 +131,12 @@ def measure_all(
             write_json(kept, {"key": key, "contexts": done})
             bar.update()
     return done
+
+
+def weights_hash(answerer: Answerer) -> str:
+    """What tells the runs apart: of another one, nothing that was measured is true."""
+    run = answerer.loaded.run
+    return digest(*(sha256(path) for path in sorted(run.glob("*.safetensors")))) if run else ""
 
 
 def worth(
@@ -189,6 +199,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, help="write the page of the documentation here")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks" / "mc_dropout.json")
     arguments = parser.parse_args()
+    if min(arguments.samples) > FULL_AT_MOST:
+        parser.error(f"--samples needs a T of at most {FULL_AT_MOST}: `full` is the reference")
     answerer = load_answerer(arguments.run)
     contexts = draw_rows(arguments.data, arguments.rows)
     rows = [row for group in contexts for row in group]

@@ -53,7 +53,7 @@ def _agreement(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _verdict(entries: Sequence[dict[str, Any]], key: str) -> str:
-    """Which signals surely beat what the model says without dropout, if any."""
+    """Which signals beat what the model says without dropout, if any; chance takes its share."""
     pairs = [
         (f"`{name}` ({entry['setting']})", found[f"{key}_less_plain"])
         for entry in entries
@@ -65,8 +65,9 @@ def _verdict(entries: Sequence[dict[str, Any]], key: str) -> str:
     return (
         "*Less plain* is the difference from the same quantity, or for spreads and entropies the "
         "likelihood, without dropout: intervals of a paired bootstrap over contexts. Of "
-        f"{len(known)} signals and scopes, {len(better)} are surely better "
-        f"({', '.join(better) or 'none'}), {len(worse)} surely worse."
+        f"{len(known)} signals and scopes, {len(better)} are better "
+        f"({', '.join(better) or 'none'}) and {len(worse)} worse, each by its own 95 % interval: "
+        f"without any effect, {len(known) / 40:.0f} of either would be expected."
     )
 
 

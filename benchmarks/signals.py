@@ -40,8 +40,9 @@ def document(metrics: dict[str, Any]) -> str:
         "Made by `python -m benchmarks.signals EVALUATION --docs docs/signals.md`; do not edit.\n\n"
         f"{metrics['rows']} test questions; 95 % intervals over {metrics['interval_unit']}s in "
         "brackets. *Sufficient* and *right* are AUROCs against the label and against whether what "
-        "was answered is right. *Answered at 20 %* is the largest share of the questions that the "
-        "signal could pick with at most 20 % of the answers wrong, *gain* how much more that is "
+        "was answered is right; AURC is the area under the risk-coverage curve, less is better. "
+        "*Answered at 20 %* is the largest share of the questions that the signal could pick with "
+        "at most 20 % of the answers wrong, found on these rows; *gain* how much more that is "
         "than with the probability of the abstention phrase alone (paired). Passes and "
         "milliseconds are what it costs beyond the answer, which takes "
         f"{metrics['milliseconds_an_answer']:.0f} ms; signals of one kind share them.\n\n"
@@ -52,12 +53,13 @@ def document(metrics: dict[str, Any]) -> str:
 
 
 def _table(lines: Sequence[dict[str, Any]]) -> str:
-    header = ("signal", "sufficient", "right", "answered at 20 %", "gain", "passes", "ms")
+    risks = [f"{head} {share} %" for share in (10, 20) for head in ("answered at", "gain at")]
+    header = ("signal", "sufficient", "right", "AURC", *risks, "passes", "ms")
     cells = []
     for line in lines:
-        at = "coverage_at_risk_20"
-        gain = line["gain"][at] if line["gain"] else None
-        values = (line["auroc_sufficient"], line["auroc_correct"], line[at], gain)
+        values = [line["auroc_sufficient"], line["auroc_correct"], line["aurc"]]
+        for at in ("coverage_at_risk_10", "coverage_at_risk_20"):
+            values += [line[at], line["gain"][at] if line["gain"] else None]
         cost = [f"{line[key]:.0f}" if line[key] else "" for key in ("passes", "milliseconds")]
         cells.append((line["name"], *map(interval, values), *cost))
     return table(header, cells)

@@ -51,6 +51,9 @@ def test_mc_dropout_goes_on_where_it_was_and_compares_scopes(
     after = json.loads(kept.read_text())
     assert after["contexts"][0] == before["contexts"][0]
     assert len(after["contexts"]) == len(before["contexts"])
+    run("mc_dropout", *arguments, *small)  # what has come to its end is measured anew
+    anew = json.loads(kept.read_text())
+    assert anew["contexts"][0]["seconds"] != before["contexts"][0]["seconds"]
 
 
 def test_the_guarantee_page_is_written(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from abstain.answerer import Answerer, load_answerer
 from abstain.calibrate import Request, calibrate, describe, one_row_a_context
@@ -17,7 +18,7 @@ from abstain.evidence import DropoutSettings, Evidence
 from abstain.groups import fold_groups
 from abstain.predict import answer_all
 from abstain.router import Policy
-from abstain.run import RunFile, policy_hash, read_run_file
+from abstain.run import RunFile, policy_hash, read_run_file, weights_hash
 from abstain.signals import SIGNALS, chosen
 from abstain.threshold import Goal, Procedure
 from curate.errors import UserError
@@ -31,7 +32,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
     """A copy of the run, not calibrated."""
     copy = shutil.copytree(tiny_run, tmp_path / "run")
     stored = json.loads((copy / "abstain.json").read_text())
-    (copy / "abstain.json").write_text(json.dumps({**stored, "calibration": None, "served": {}}))
+    (copy / "abstain.json").write_text(json.dumps({**stored, "calibration": None, "ledger": []}))
     for name in ("probe.safetensors", "reason_head.safetensors"):
         (copy / name).unlink(missing_ok=True)
     return copy
@@ -194,6 +195,7 @@ def test_a_guarantee_ends_with_the_weights_that_it_was_certified_for(
     promise = {
         "target_risk": 0.1,
         "delta": 0.05,
+        "certifications": 1,
         "policy_hash": policy_hash(run, answerer.contract, result),
     }
     promised = replace(result, policy=Policy(result.policy.threshold, promise))
@@ -213,6 +215,44 @@ def test_a_guarantee_ends_with_the_weights_that_it_was_certified_for(
     adapter.write_bytes(adapter.read_bytes()[:-1] + b"\x01")
     trained_on = read_run_file(run).calibration
     assert trained_on is not None and trained_on.policy.guarantee is None
+
+
+def test_a_guarantee_ends_with_the_base_beneath_the_adapter(
+    run: Path, data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    config = json.loads((run / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(base)
+    (run / "adapter_config.json").write_text(json.dumps(config))
+    before = weights_hash(run)
+    assert weights_hash(run) == before
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert weights_hash(run) != before
+
+
+@pytest.mark.parametrize("same", ["document_id", "context_id", "parent_id"])
+def test_nothing_may_be_in_train_and_in_calibration(
+    run: Path, data_set: Path, answerer: Answerer, tmp_path: Path, same: str
+) -> None:
+    data = shutil.copytree(data_set, tmp_path / "data")
+    rows = read_fold(data, "calibration")
+    train = read_fold(data, "train")[0]
+    name = train.id if same == "parent_id" else getattr(train, same)
+    write_table(
+        to_table([replace(rows[0], **{same: name}), *rows[1:]]), data / "calibration.parquet"
+    )
+    with pytest.raises(UserError, match=f"are in train and in calibration.*{name}"):
+        calibrate(run, data, answerer, Request(signals=CHEAP), again=False)
+
+
+def test_hidden_states_that_are_not_finite_are_named(
+    run: Path, data_set: Path, answerer: Answerer
+) -> None:
+    with torch.no_grad():
+        answerer.loaded.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="hidden state is not finite"):
+        calibrate(run, data_set, answerer, Request(certify=False), again=False)
 
 
 def test_derived_rows_go_back_to_the_context_of_their_parent() -> None:
@@ -253,3 +293,4 @@ def test_a_probe_judged_within_one_document_is_shown_but_not_chosen(
     assert result.details["cross_validated_over"] == "contexts"
     assert result.details["probe"] is not None
     assert "probe" not in {*result.correct.signals, *result.sufficient.signals}
+    assert "left out: probe, validation has fewer than 5 documents" in describe(result)

@@ -147,3 +147,27 @@ def test_an_architecture_with_its_own_positions_falls_back(caplog: Any) -> None:
         logits = forward(model, tree, [2]).logits  # one row a tree still works
         expected = model(torch.tensor([[1, 2, 3]])).logits[0, -1:]
     torch.testing.assert_close(logits, expected)
+
+
+def test_layers_that_see_only_the_latest_tokens_fall_back() -> None:
+    # A trial of a few tokens fits into the window, and so cannot tell.
+    from transformers import DynamicCache, MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64}
+    whole = MistralForCausalLM(MistralConfig(**size, **heads, sliding_window=None)).eval()
+    assert supports_packing(whole)
+    model = MistralForCausalLM(MistralConfig(**size, **heads, sliding_window=20)).eval()
+    assert not supports_packing(model)
+    # One row a tree still works, beyond the window and token by token.
+    tokens = torch.randint(0, 64, (40,)).tolist()
+    tree, cache = Tree(), DynamicCache(config=model.config)
+    with torch.no_grad():
+        last = tree.add(tokens[:30])
+        forward(model, tree, [29], cache=cache)
+        for token in tokens[30:]:
+            last = tree.add([token], last)
+            logits = forward(model, tree, [len(tree) - 1], cache=cache).logits
+        expected = model(torch.tensor([tokens])).logits[0, -1:]
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)

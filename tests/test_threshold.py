@@ -140,7 +140,7 @@ def test_infeasible_tells_how_many_rows_would_do_and_they_do(procedure: Procedur
     outcome = certify([0.5], all_answered(np.ones(20), right), goal)
     assert isinstance(outcome, Infeasible)
     assert outcome.rows_needed is not None and outcome.rows_needed > 20
-    assert f"about {outcome.rows_needed} rows would be needed" in outcome.text()
+    assert f"about {outcome.rows_needed} contexts would do" in outcome.text("contexts")
     times = math.ceil(outcome.rows_needed / 20)
     more = certify([0.5], all_answered(np.ones(20 * times), np.tile(right, times)), goal)
     assert isinstance(more, Guarantee)
@@ -158,7 +158,7 @@ def test_infeasible_says_so_when_no_number_of_rows_would_do() -> None:
     outcome = certify([0.5], units, Goal(0.1, 0.05))
     assert isinstance(outcome, Infeasible)
     assert outcome.rows_needed is None
-    assert "no number of rows would do" in outcome.text()
+    assert "no number of contexts would do" in outcome.text("contexts")
 
 
 @pytest.mark.parametrize("procedure", ["fixed-sequence", "holm", "sgr", "crc"])
@@ -171,7 +171,7 @@ def test_nothing_answered_is_infeasible_and_no_crash(procedure: Procedure, rows:
     outcome = certify([], units, goal)
     assert isinstance(outcome, Infeasible)
     assert outcome.accepted == 0
-    assert outcome.text() == f"infeasible: of {rows} rows, none is answered at the first candidate"
+    assert "none is answered" in outcome.text("contexts")
 
 
 def test_the_first_candidate_is_the_likeliest_to_pass() -> None:

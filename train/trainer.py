@@ -12,10 +12,11 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from abstain.head import FILE as HEAD_FILE
 from abstain.head import SufficiencyHead, middle_layers
 from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import supports_packing
-from abstain.run import CALIBRATION_FILES, RunFile, write_card
+from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import writable_folder, write_json
@@ -205,16 +206,19 @@ def _write_run(
     progress: Progress,
 ) -> None:
     """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
+    ledger = ledger_of(out)
     try:
         model.save_pretrained(out)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the adapter to {out}: {error}") from error
     if head is not None:
         head.save(out)
+    else:  # an earlier training's would be read with this adapter
+        (out / HEAD_FILE).unlink(missing_ok=True)
     for name in CALIBRATION_FILES:
         (out / name).unlink(missing_ok=True)
-    run_file = RunFile(contract=Contract(abstention_phrase=settings.abstention_phrase))
-    run_file.write(out)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    RunFile(contract, ledger=ledger).write(out)
     training = {
         "fingerprint": material.fingerprint,
         "settings": settings.model_dump(),
