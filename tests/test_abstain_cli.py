@@ -105,13 +105,32 @@ def test_fresh_rows_may_certify_and_another_validation_is_another_try(
     assert json.loads(done.stdout)["certifications"] == 1
 
 
+def test_training_anew_keeps_the_ledger_and_leaves_no_head_of_before(
+    run: Path, data_set: Path, tiny_model: Path
+) -> None:
+    anew = ("--data", data_set, "--out", run, "--model", tiny_model, "--fresh", "--epochs", 0.5)
+    done = run_command("train", "run", *anew, "--head-weight", 0)
+    assert done.returncode == 0, done.stderr
+    assert not (run / "sufficiency_head.safetensors").exists()
+    again = ("abstain", "calibrate", run, "--data", data_set, "--target-risk", 0.5)
+    done = run_command(*again)
+    assert done.returncode == 1 and "void the promise" in done.stderr
+    done = run_command(*again, "--again")
+    assert done.returncode == 0, done.stderr
+    assert "left out: sufficiency_head, this model cannot give it" in done.stdout
+    evaluation = ("--data", data_set, "--out", run / "evaluation", "--signals", "mc_std_head")
+    done = run_command("abstain", "evaluate", run, *evaluation, "--mc-samples", 2)
+    assert done.returncode == 0, done.stderr
+    assert "signal 'mc_std_head' is left out" in done.stderr
+
+
 def test_without_calibration_rows_there_is_a_threshold_without_guarantee(
     run: Path, data: Path
 ) -> None:
     write_table(to_table([]), data / "calibration.parquet")
     done = run_command("abstain", "calibrate", run, "--data", data)
     assert done.returncode == 0, done.stderr
-    assert "no guarantee" in done.stdout and "of 0 rows, none is answered" in done.stdout
+    assert "no guarantee" in done.stdout and "of 0 contexts, none is answered" in done.stdout
 
 
 def test_a_damaged_calibration_is_named_with_a_way_out(run: Path) -> None:

@@ -85,7 +85,9 @@ def test_the_command_marks_differences_that_are_sure(two: list[Path]) -> None:
     assert text.count("<svg") == 2 and "auroc_correct" in text
     told = json.loads(run_command("abstain", "compare", *two, "--json").stdout)
     assert told["block"] == "routed"
-    assert run_command("abstain", "compare", two[0]).returncode == 1
+    for fewer in ([two[0]], [two[0], two[0]]):
+        done = run_command("abstain", "compare", *fewer)
+        assert done.returncode == 1 and "two different folders" in done.stderr
     pq.write_table(pa.table({"id": ["a"]}), two[0] / "predictions.parquet")
     done = run_command("abstain", "compare", *two)
     assert done.returncode == 1 and "has no column 'group'" in done.stderr
