@@ -145,7 +145,7 @@ def write_card(run: Path, base: str, training: dict[str, Any]) -> None:
             "for the other.\n"
         )
     losses = "\n".join(
-        f"| {e['step']} | {e['total']:.4f} | {e['answer']:.4f} | {e['head']:.4f} |"
+        f"| {e['step']} | {e['total']:.4f} | {e['answer']:.4f} | {e['head_calibrated']:.4f} |"
         for e in progress["evaluations"]
     )
     write_text(
@@ -163,7 +163,7 @@ when the context does not hold the answer.
 Trained on {training["rows"]:,} rows in {progress["step"]:,} steps,
 {progress["seconds"] / 60:.1f} minutes, {progress["peak_memory"]:.2f} GiB at most.
 
-| step | validation loss | answer | sufficiency head |
+| step | validation loss | answer | sufficiency head, calibrated |
 |---|---|---|---|
 {losses}
 

@@ -189,3 +189,20 @@ def test_rounding_frozen_weights_changes_nothing_under_autocast(tiny_model: Path
     for name, kind in kinds.items():
         rounded = name.endswith(("base_layer.weight", "lm_head.weight"))  # not tied in this model
         assert kind == (torch.bfloat16 if rounded else torch.float32), name
+
+
+def test_a_head_too_sure_of_itself_does_not_worsen_the_validation_total(tiny_model: Path) -> None:
+    model, head, examples = prepare(load_model(str(tiny_model)))
+    packs = pack_examples(examples, 12, 1024)
+
+    def evaluated() -> dict[str, float]:
+        return steps.evaluate(model, head, packs, 3.0, contextlib.nullcontext)
+
+    before = evaluated()
+    with torch.no_grad():
+        head.weight.mul_(100)
+    surer = evaluated()
+    assert surer["head"] > before["head"] + 0.5
+    assert surer["head_auroc"] == before["head_auroc"]
+    assert surer["head_calibrated"] == pytest.approx(before["head_calibrated"], abs=1e-3)
+    assert surer["total"] == pytest.approx(surer["answer"] + 3 * surer["head_calibrated"])

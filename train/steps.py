@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from abstain.calibrator import fit
 from abstain.head import SufficiencyHead
 from abstain.metrics import auroc
 from abstain.prefix import forward
+from abstain.selection import log_loss
 from train.collate import Example, Pack, make_pack
 
 Batch = list[list[Example]]  # the packs of one optimiser step
@@ -173,7 +175,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean losses over a whole split with dropout off, and the head's AUROC against the label.
 
-    Leaves the model's mode as it was.
+    A head that grows too sure of itself ranks no worse, and `abstain calibrate` sets its scale
+    right: so the total, by which weights are kept and training ends, takes its log-loss after Platt
+    scaling (``head_calibrated``). Leaves the model's mode as it was.
     """
     was_training = model.training
     model.eval()
@@ -188,6 +192,11 @@ def evaluate(
         labels += scored.pack.sufficient
     model.train(was_training)
     means = total.means(head_weight)
+    means["head_calibrated"] = means["head"]
     if head is not None and len(set(labels)) == 2:
-        means["head_auroc"] = auroc(np.array(logits), np.array(labels))
+        values, sufficient = np.array(logits), np.array(labels)
+        platt = fit("platt", values[:, None], sufficient, ["sufficiency_head"])
+        means["head_calibrated"] = log_loss(platt.probability(values[:, None]), sufficient)
+        means["head_auroc"] = auroc(values, sufficient)
+    means["total"] = means["answer"] + head_weight * means["head_calibrated"]
     return means

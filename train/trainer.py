@@ -169,7 +169,7 @@ def _evaluate(
     progress.evaluations.append({"step": progress.step, **means})
     tqdm.write(
         f"step {progress.step}: validation loss {means['total']:.4f} "
-        f"(answer {means['answer']:.4f}, head {means['head']:.4f}, "
+        f"(answer {means['answer']:.4f}, head {means['head_calibrated']:.4f}, "
         f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"
     )
     if progress.stale() == 0:
