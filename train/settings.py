@@ -19,13 +19,13 @@ class TrainSettings(BaseModel):
     dropout_mask: Literal["shared", "token"] = Field(
         "shared", description="a mask for all tokens of a pass (fast), or one for each token"
     )
-    epochs: float = Field(2.0, gt=0, description="passes over the train split, may be fractional")
+    epochs: float = Field(3.0, gt=0, description="passes over the train split, may be fractional")
     learning_rate: float = Field(4e-4, gt=0)
     warmup: float = Field(0.05, ge=0, le=1, description="share of steps with a rising rate")
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     head_weight: float = Field(
-        1.0, ge=0, description="weight of the sufficiency head's loss; 0: no head"
+        3.0, ge=0, description="weight of the sufficiency head's loss; 0: no head"
     )
     rows_per_step: int = Field(12, ge=1, description="rows behind one optimiser step")
     max_rows: int = Field(12, ge=1, description="rows in one shared-prefix pack")
