@@ -70,6 +70,7 @@ def _clean_row(row: Row, settings: CleanSettings) -> Row | Dropped:
     if not context and row.sufficient:
         return Dropped(row, STEP, "empty_context", "labelled sufficient, but the context is empty")
     answers = _realign(row, context)
+    evidence = [span for start, end in row.evidence if (span := _moved(row, start, end, context))]
     if row.sufficient and not answers:
         reason = "answer_not_found" if row.answers else "no_answer"
         return Dropped(row, STEP, reason, "; ".join(row.answers)[:200])
@@ -79,6 +80,7 @@ def _clean_row(row: Row, settings: CleanSettings) -> Row | Dropped:
         context=context,
         answers=[answer for answer, _ in answers],
         answer_starts=[start for _, start in answers],
+        evidence=evidence,
         content_hash="",
     ).stamped()
 
@@ -92,9 +94,20 @@ def _realign(row: Row, context: str) -> list[tuple[str, int]]:
             if cleaned:
                 found.append((cleaned, NOT_A_SPAN))
             continue
-        # What stands before the answer shrinks or grows in cleaning, and the answer moves with it.
-        hint = len(clean_text(row.context[: max(start, 0)])) if start > 0 else 0
-        place = nearest(context, cleaned, hint)
+        place = _place(row, start, cleaned, context)
         if place >= 0:
             found.append((cleaned, place))
     return unique(found)
+
+
+def _place(row: Row, start: int, cleaned: str, context: str) -> int:
+    """Where a piece of the row's context stands in the cleaned one; −1 where it does not."""
+    # What stands before it shrinks or grows in cleaning, and it moves along.
+    hint = len(clean_text(row.context[: max(start, 0)])) if start > 0 else 0
+    return nearest(context, cleaned, hint)
+
+
+def _moved(row: Row, start: int, end: int, context: str) -> tuple[int, int] | None:
+    cleaned = clean_text(row.context[start:end])
+    place = _place(row, start, cleaned, context)
+    return (place, place + len(cleaned)) if place >= 0 else None

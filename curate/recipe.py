@@ -1,7 +1,7 @@
 """The recipe: a YAML file that says how a data set is made, as typed settings."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -77,15 +77,41 @@ class FoldShares(Settings):
         return {fold: getattr(self, fold) for fold in FOLDS if getattr(self, fold) > 0}
 
 
+Method = Literal[
+    "no_context",
+    "evidence_removed",
+    "truncated",
+    "partial_evidence",
+    "context_swapped",
+    "noise_passages",
+    "distracted",
+    "entity_swapped",
+    "number_swapped",
+    "negated",
+    "antonym",
+    "false_premise",
+    "underspecified",
+]
+
+
+class VerifySettings(Settings):
+    """Whose votes decide whether a derived row's label is right."""
+
+    decide: list[str] = Field(
+        ["answer_present", "answer_variant", "premise_supported"],
+        description="votes that must not contradict the label; the others are kept with the row",
+    )
+
+
 class InsufficientSettings(Settings):
     """How many rows get a context that does not answer, and how they are made."""
 
     share: float = Field(0.5, ge=0, lt=1, description="share of insufficient rows aimed at")
-    methods: list[Literal["no_context", "evidence_removed", "context_swapped"]] = [
-        "no_context",
-        "evidence_removed",
-        "context_swapped",
-    ]
+    methods: list[Method] = list(get_args(Method))
+    swap_from: Literal["any", "same_document", "other_documents"] = "any"
+    swap_rank: int = Field(1, ge=1, description="of context_swapped's passages, the nearest left out")
+    passages: int = Field(3, ge=2, description="of noise_passages and distracted")
+    verify: VerifySettings = Field(default_factory=VerifySettings)
 
 
 class SplitSettings(Settings):

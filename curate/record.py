@@ -35,6 +35,7 @@ class Row:
     ``sufficient`` is the label: does the context hold the answer? ``None`` means that nobody
     has said yet, and such a row is never written into a split. ``answer_starts`` are character
     offsets into ``context``, one for each of ``answers``, `NOT_A_SPAN` where it is no span.
+    ``evidence`` are the spans, start and end, that the answer rests on, where someone marked them.
     """
 
     question: str
@@ -44,6 +45,7 @@ class Row:
     history: list[dict[str, str]] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     answer_starts: list[int] = field(default_factory=list)
+    evidence: list[tuple[int, int]] = field(default_factory=list)
     sufficient: bool | None = None
     reason: str = ""
     method: str = "human"
@@ -107,6 +109,7 @@ _NAMED = {
     "votes": pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())])),
     "answers": pa.list_(pa.string()),
     "answer_starts": pa.list_(pa.int64()),
+    "evidence": pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())])),
     "sufficient": pa.bool_(),
     "intensity": pa.float64(),
 }
@@ -130,12 +133,14 @@ def digest(*parts: str) -> str:
 def _as_dict(row: Row) -> dict[str, Any]:
     value = {name: getattr(row, name) for name in SCHEMA.names}
     value["votes"] = [{"name": name, "value": vote} for name, vote in sorted(row.votes.items())]
+    value["evidence"] = [{"start": start, "end": end} for start, end in row.evidence]
     return value
 
 
 def _from_dict(value: dict[str, Any]) -> Row:
     value = dict(value)
     value["votes"] = {vote["name"]: vote["value"] for vote in value["votes"]}
+    value["evidence"] = [(span["start"], span["end"]) for span in value["evidence"]]
     return Row(**value)
 
 
@@ -196,6 +201,10 @@ def read_parquet(path: Path) -> pa.Table:
 def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
     """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
     table = read_parquet(path)
+    if "evidence" in schema.names and "evidence" not in table.column_names:
+        # Files of before there was this column are read as they are.
+        nothing = pa.array([[]] * len(table), schema.field("evidence").type)
+        table = table.append_column("evidence", nothing)
     for name in schema.names:
         if name not in table.column_names:
             raise UserError(

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from curate.dedup import context_id
 from curate.insufficient import context_swapped
-from curate.insufficient.evidence_removed import sentences
+from curate.insufficient.evidence import sentences
+from curate.insufficient.made import World
+from curate.insufficient.passages import build_index
 from curate.record import NOT_A_SPAN, Passage
 from curate.text import holds_any
 
@@ -116,7 +118,7 @@ def test_derived_row_says_what_it_is_and_where_it_came_from(method: str, reason:
     assert made.id not in ("", parent.id)
     assert made.content_hash == made.current_content_hash()
     assert made.context_id == context_id(made.context)
-    assert made.votes == {"answer_present": 0.0}
+    assert made.votes == {"answer_present": 0.0, "answer_variant": 0.0}
 
 
 @pytest.mark.parametrize("answer", ["Ada Lovelace", "ada lovelace", "the ADA LOVELACE"])
@@ -125,10 +127,10 @@ def test_candidate_that_still_holds_the_answer_is_dropped_with_its_vote(answer: 
     context = "It was made by Ada.\nAda Lovelace left.\nLovelace was English."
     row = make_row("Who?", context, [answer], answer_starts=[20])
     (one,) = derived_from([row], ("evidence_removed",)).dropped
-    assert (one.step, one.drop_reason) == ("insufficient", "answer_still_present")
+    assert (one.step, one.drop_reason) == ("insufficient", "verifiers_disagree")
     assert one.row.context == "It was made by Ada.\nLovelace was English."
-    assert one.row.votes == {"answer_present": 1.0}
-    assert answer in one.detail
+    assert one.row.votes == {"answer_present": 1.0, "answer_variant": 1.0}
+    assert answer in one.detail and "answer_present" in one.detail
 
 
 @pytest.mark.parametrize(
@@ -186,13 +188,14 @@ def test_context_swapped_borrows_the_nearest_passage_that_holds_no_answer(
     scores = dict(zip(texts, lucene_bm25(row.question, texts), strict=True))
     others = [text for text in texts if text != own]
     allowed = [text for text in others if answer not in text.split()]
-    made = context_swapped.candidate(row, context_swapped.build_index(texts))
+    world = World(build_index([(text, "d") for text in texts]), seed=1)
+    made = context_swapped.make(row, world)
     if not allowed:
         assert made is None
         return
     assert made is not None
-    context, intensity = made
-    assert context in allowed
+    context, intensity = made.context, made.intensity
+    assert context is not None and context in allowed
     best = max(scores[text] for text in allowed)
     assert scores[context] == pytest.approx(best, abs=1e-4)
     nearer = sum(scores[text] > scores[context] + 1e-4 for text in others)

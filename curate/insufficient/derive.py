@@ -6,16 +6,20 @@ made all lie in the same one.
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from tqdm import tqdm
+
 from curate.dedup import Key, context_id, key
-from curate.insufficient import context_swapped, evidence_removed, no_context, verify
+from curate.insufficient import distracted, noise_passages, verify
+from curate.insufficient.made import Made, Maker, World
+from curate.insufficient.methods import MAKERS
+from curate.insufficient.passages import build_index
 from curate.recipe import InsufficientSettings
 from curate.record import FOLDS, Dropped, Passage, Row
 
 STEP = "insufficient"
-Maker = Callable[[Row], tuple[str, float] | None]
 
 
 @dataclass
@@ -36,9 +40,9 @@ def derive(
     for row in rows:
         by_fold[row.fold].append(row)
     for fold in (f for f in FOLDS if f in by_fold):
-        contexts = [row.context for row in by_fold[fold]]
-        contexts += [passage.context for passage in passages if passage.fold == fold]
-        _derive_fold(by_fold[fold], contexts, settings, seed, known, result)
+        texts = [(row.context, row.document_id) for row in by_fold[fold]]
+        texts += [(p.context, p.document_id) for p in passages if p.fold == fold]
+        _derive_fold(by_fold[fold], texts, settings, seed, known, result)
     return result
 
 
@@ -61,7 +65,8 @@ class _Known:
         if row.context_id and home != row.fold:
             return "context_in_other_fold", f"the same context came about in {home}"
         if twin := self.rows.get(key(row)):
-            reason = "contradictory_labels" if twin.sufficient else "exact_duplicate"
+            same = twin.sufficient == row.sufficient
+            reason = "exact_duplicate" if same else "contradictory_labels"
             return reason, f"the same question and context as {twin.id}"
         return None
 
@@ -70,88 +75,111 @@ class _Known:
         self.homes.setdefault(row.context_id, row.fold)
 
 
-def wanted(rows: Iterable[Row], share: float) -> int:
-    """How many insufficient rows are missing from ``share`` of the labelled rows."""
+def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> int:
+    """How many insufficient rows are missing from ``share`` of the labelled rows.
+
+    Where `noise_passages` brings sufficient twins along, they count too: with n methods in turns,
+    every n-th row has one.
+    """
     labels = [row.sufficient for row in rows if row.sufficient is not None]
-    return max(0, round(share * sum(labels) / (1 - share)) - labels.count(False))
+    odds = share / (1 - share)
+    missing = odds * sum(labels) - labels.count(False)
+    if {noise_passages.METHOD, distracted.METHOD} <= set(methods):
+        making = len(methods) - 1
+        missing /= max(1 - odds / making, 0.1)
+    return max(0, round(missing))
 
 
 def _derive_fold(
     rows: list[Row],
-    contexts: list[str],
+    texts: list[tuple[str, str]],
     settings: InsufficientSettings,
     seed: int,
     known: _Known,
     result: Derived,
 ) -> None:
-    missing = wanted(rows, settings.share)
-    if not missing or not settings.methods:
+    missing = wanted(rows, settings.share, settings.methods)
+    methods = [method for method in settings.methods if method != distracted.METHOD]
+    if not missing or not methods:
         return
-    makers = _makers(contexts)
+    world = World(
+        build_index(texts), seed, settings.passages, settings.swap_from, settings.swap_rank
+    )
     parents = sorted((row for row in rows if row.sufficient), key=lambda row: row.id)
     queues = {}
-    for method in settings.methods:
+    for method in methods:
         queues[method] = list(parents)
         random.Random(f"{seed}/{method}/{rows[0].fold}").shuffle(queues[method])
-    # Methods take turns, so that each makes an equal part as long as it can make any.
-    while missing and queues:
-        for method in list(queues):
-            row = _next(queues[method], method, makers[method], known, result)
-            if row is None:
-                del queues[method]
-            elif missing:
-                known.add(row)
-                result.rows.append(row)
+    maker = _Making(world, settings, known, result)
+    with tqdm(total=missing, desc=f"derive {rows[0].fold}", unit="row", leave=False) as bar:
+        # Methods take turns, so that each makes an equal part as long as it can make any.
+        while missing and queues:
+            for method in list(queues):
+                row = maker.next(queues[method], method)
+                if row is None:
+                    del queues[method]
+                    continue
                 missing -= 1
-            if not missing:
-                break
+                bar.update()
+                if not missing:
+                    break
 
 
-def _makers(contexts: list[str]) -> dict[str, Maker]:
-    index = context_swapped.build_index(contexts)
-    return {
-        "no_context": no_context.candidate,
-        "evidence_removed": evidence_removed.candidate,
-        "context_swapped": lambda row: context_swapped.candidate(row, index),
-    }
+@dataclass
+class _Making:
+    """One fold's rows in the making."""
 
+    world: World
+    settings: InsufficientSettings
+    known: _Known
+    result: Derived
 
-_REASONS = {
-    "no_context": no_context.REASON,
-    "evidence_removed": evidence_removed.REASON,
-    "context_swapped": context_swapped.REASON,
-}
+    def next(self, queue: list[Row], method: str) -> Row | None:
+        """The next parent's row that passes the checks; failures on the way are dropped."""
+        while queue:
+            parent = queue.pop()
+            row = self._try(parent, method, MAKERS[method])
+            if row is not None:
+                if method == noise_passages.METHOD and distracted.METHOD in self.settings.methods:
+                    self._try(parent, distracted.METHOD, distracted.make)
+                return row
+        return None
 
-
-def _next(queue: list[Row], method: str, make: Maker, known: _Known, result: Derived) -> Row | None:
-    """The next parent's row that passes the checks; failures on the way are dropped."""
-    while queue:
-        parent = queue.pop()
-        made = make(parent)
+    def _try(self, parent: Row, method: str, make: Maker) -> Row | None:
+        made = make(parent, self.world)
         if made is None:
-            failed = _child(parent, method, "", 0.0)
-            result.dropped.append(Dropped(failed, STEP, "no_candidate", f"by {method}"))
-            continue
-        row = verify.vote(_child(parent, method, *made), parent.answers)
-        if any(row.votes.values()):
-            detail = f"an accepted answer is still there: {'; '.join(parent.answers)}"
-            result.dropped.append(Dropped(row, STEP, "answer_still_present", detail[:200]))
-        elif objection := known.objection(row):
-            result.dropped.append(Dropped(row, STEP, *objection))
+            failed = child(parent, method, Made("no_context", 0.0, ""))
+            self._drop(failed, "no_candidate", f"by {method}")
+            return None
+        row = verify.vote(child(parent, method, made), parent)
+        if against := verify.disagreeing(row, self.settings.verify.decide):
+            detail = f"{', '.join(against)}: {'; '.join(parent.answers)}"
+            self._drop(row, "verifiers_disagree", detail[:200])
+        elif objection := self.known.objection(row):
+            self._drop(row, *objection)
         else:
+            self.known.add(row)
+            self.result.rows.append(row)
             return row
-    return None
+        return None
+
+    def _drop(self, row: Row, reason: str, detail: str) -> None:
+        self.result.dropped.append(Dropped(row, STEP, reason, detail))
 
 
-def _child(parent: Row, method: str, context: str, intensity: float) -> Row:
+def child(parent: Row, method: str, made: Made) -> Row:
+    """The row that a method makes of its parent."""
+    context = parent.context if made.context is None else made.context
     return Row(
-        question=parent.question,
+        question=parent.question if made.question is None else made.question,
         context=context,
         history=parent.history,
-        sufficient=False,
-        reason=_REASONS[method],
+        answers=[answer for answer, _ in made.answers],
+        answer_starts=[start for _, start in made.answers],
+        sufficient=made.sufficient,
+        reason=made.reason,
         method=method,
-        intensity=round(intensity, 6),
+        intensity=round(made.intensity, 6),
         parent_id=parent.id,
         document_id=parent.document_id,
         context_id=context_id(context),

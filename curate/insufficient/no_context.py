@@ -1,10 +1,11 @@
 """`no_context`: the question alone. The easiest case, and one that a service meets daily."""
 
+from curate.insufficient.made import Made, World
 from curate.record import Row
 
-REASON = "no_context"
+METHOD, REASON = "no_context", "no_context"
 
 
-def candidate(row: Row) -> tuple[str, float]:
-    """The new context and the intensity: nothing is left, so 1."""
-    return "", 1.0
+def make(_: Row, __: World) -> Made:
+    """Nothing is left of the context, so that the intensity is 1."""
+    return Made(REASON, 1.0, "")

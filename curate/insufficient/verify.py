@@ -1,21 +1,70 @@
-"""Checks of a derived row's label: does its context still hold the answer after all?"""
+"""Checks of a derived row's label, from cheap to dear: each a vote that the context suffices.
 
+A vote is a number from 0 (it does not) to 1 (it does), kept with the row under the check's name.
+Those that cost nothing are cast here for every derived row; readers and a judge, which are models,
+vote in `curate/insufficient/readers.py`. The recipe says which of them decide.
+"""
+
+from collections.abc import Callable, Sequence
+
+from curate.insufficient.question_edits import is_supported
+from curate.insufficient.variants import holds_variant
 from curate.record import Row
-from curate.text import holds_any
+from curate.text import holds_any, words
 
 ANSWER_PRESENT = "answer_present"
+ANSWER_VARIANT = "answer_variant"
+PREMISE_SUPPORTED = "premise_supported"
 
 
-def answer_present(context: str, answers: list[str]) -> float:
-    """The answer-absence check as a vote that the context is sufficient: 1 or 0.
+def answer_present(row: Row, parent: Row) -> float:
+    """Whether an accepted answer stands in the context, word by word.
 
-    Compares normalised words, with every accepted answer as an alias of the others. It cannot
-    see paraphrases; a vote of 0 is necessary for an honest insufficient row, not proof of it.
+    It cannot see paraphrases: a 0 is necessary for an honest insufficient row, no proof of it
+    (80.9 % accurate against human labels; Joren et al. 2025).
     """
-    return float(holds_any(context, answers))
+    return float(holds_any(row.context, parent.answers))
 
 
-def vote(row: Row, answers: list[str]) -> Row:
-    """Write the check's vote into the row."""
-    row.votes = {**row.votes, ANSWER_PRESENT: answer_present(row.context, answers)}
+def answer_variant(row: Row, parent: Row) -> float:
+    """Whether one stands there in another form: inflected, in figures, as another date."""
+    return float(holds_variant(row.context, parent.answers))
+
+
+def premise_supported(row: Row, parent: Row) -> float:
+    """Whether the context speaks of what an edit has put into the question."""
+    before = set(words(parent.question))
+    edit = " ".join(word for word in words(row.question) if word not in before)
+    return float(bool(edit) and is_supported(row.context, edit, row.question))
+
+
+_CHECKS: dict[str, Callable[[Row, Row], float]] = {
+    ANSWER_PRESENT: answer_present,
+    ANSWER_VARIANT: answer_variant,
+    PREMISE_SUPPORTED: premise_supported,
+}
+
+
+def checks_of(row: Row, parent: Row) -> Sequence[str]:
+    """Those that apply: where the question was edited, its old answer has every right to be there."""
+    if row.sufficient:
+        return (ANSWER_PRESENT,)
+    if row.question != parent.question:
+        return (PREMISE_SUPPORTED,)
+    return (ANSWER_PRESENT, ANSWER_VARIANT)
+
+
+def vote(row: Row, parent: Row) -> Row:
+    """Cast the free votes on a derived row, into the row."""
+    cast = {name: _CHECKS[name](row, parent) for name in checks_of(row, parent)}
+    row.votes = {**row.votes, **cast}
     return row
+
+
+def disagreeing(row: Row, decisive: Sequence[str]) -> list[str]:
+    """Of the votes that decide, those that contradict the row's label."""
+    return [
+        name
+        for name, value in sorted(row.votes.items())
+        if name.split(":")[0] in decisive and (value >= 0.5) != bool(row.sufficient)
+    ]

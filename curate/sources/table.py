@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from curate.errors import UserError, os_error
 from curate.files import parse_json, read_text
 from curate.record import NOT_A_SPAN, REASONS, Row, digest
-from curate.sources import hub
+from curate.sources import hub, multihop
 from curate.text import fitting
 
 FIELDS = (
@@ -41,6 +41,7 @@ def read(
 
     ``answers`` may be one text or a list of texts (in CSV: JSON, or one text). ``sufficient`` may
     be missing: then a row with answers counts as sufficient, and one without as not yet labelled.
+    Contexts of several passages with supporting facts are read as HotpotQA and MuSiQue have them.
     Without ``document_id`` a context is a document: a row's number would change, and its fold with
     it, when another row is put before it.
     """
@@ -113,6 +114,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _row(value: dict[str, Any], where: str) -> Row:
+    value, evidence = multihop.joined(value, where)
     question, context = _text(value, "question", where), _text(value, "context", where)
     if not question.strip():
         raise UserError(f"{where}: 'question' is missing or empty")
@@ -132,6 +134,7 @@ def _row(value: dict[str, Any], where: str) -> Row:
         history=_history(value.get("history"), where),
         answers=answers if sufficient else [],
         answer_starts=_starts(starts, answers, context, where) if sufficient else [],
+        evidence=evidence if sufficient else [],
         sufficient=sufficient,
         reason=reason,
         document_id=_text(value, "document_id", where),

@@ -1,0 +1,1 @@
+"""What a data set is worth before anyone trains on it: labels, leaks, shortcuts."""

@@ -1,0 +1,59 @@
+"""`entity_swapped`: a name in the question gives way to another of its kind.
+
+Names of the same context come first: such a question fits the passage in everything but what it
+asks (SQuAD 2.0's "entity swap"; Gautam et al. 2023).
+"""
+
+from collections.abc import Iterator
+
+from curate.insufficient.made import Made, World
+from curate.insufficient.mentions import Mention, alike, mentions
+from curate.insufficient.question_edits import first_that_fits
+from curate.record import Row
+from curate.text import holds_any
+
+METHOD, REASON = "entity_swapped", "false_premise"
+KINDS = ("name",)
+
+
+def make(row: Row, world: World) -> Made | None:
+    """Intensity 1 for a name of the same context, 0.5 for one of a passage near by."""
+    return swap(row, world, METHOD, KINDS)
+
+
+def swap(row: Row, world: World, method: str, kinds: tuple[str, ...]) -> Made | None:
+    """The question with one mention of these kinds replaced; None where nothing fits."""
+    here = [m for m in mentions(row.question) if m.kind in kinds]
+    # Only what the context speaks of: a name that it does not know may be swapped unseen.
+    here = [mention for mention in here if holds_any(row.context, [mention.text])]
+    for intensity, source in _sources(row, world):
+        others = [m for m in mentions(source) if m.kind in kinds]
+        found = first_that_fits(row.context, _edits(row, world, method, here, others), row.question)
+        if found is not None:
+            return Made(REASON, intensity, question=found[1])
+    return None
+
+
+def _sources(row: Row, world: World) -> Iterator[tuple[float, str]]:
+    yield 1.0, row.context
+    for passage in world.index.others(row):
+        yield 0.5, passage
+        return
+
+
+def _edits(
+    row: Row, world: World, method: str, here: list[Mention], others: list[Mention]
+) -> Iterator[tuple[str, str]]:
+    """Every edit of the question, in an order of the row's own."""
+    pairs = [
+        (old, new)
+        for old in here
+        for new in {mention.text: mention for mention in others}.values()
+        if alike(old, new)
+        and not holds_any(row.question, [new.text])
+        and not holds_any(new.text, [old.text, *row.answers])
+        and not holds_any(" ".join(row.answers), [new.text])
+    ]
+    world.random(method, row).shuffle(pairs)
+    for old, new in pairs:
+        yield new.text, row.question[: old.start] + new.text + row.question[old.end :]

@@ -1,0 +1,33 @@
+"""`number_swapped`: a year, date, amount or number in the question gives way to another.
+
+One that stands in the same context comes first; where there is none, one near by is made up.
+"""
+
+from curate.insufficient import entity_swapped
+from curate.insufficient.made import Made, World
+from curate.insufficient.mentions import mentions
+from curate.insufficient.question_edits import first_that_fits
+from curate.record import Row
+
+METHOD, REASON = "number_swapped", "false_premise"
+KINDS = ("year", "date", "money", "percent", "number")
+
+
+def make(row: Row, world: World) -> Made | None:
+    """Intensity as for names; 0.75 for a year or number that was made up."""
+    return entity_swapped.swap(row, world, METHOD, KINDS) or _made_up(row, world)
+
+
+def _made_up(row: Row, world: World) -> Made | None:
+    random = world.random(METHOD, row)
+    edits = []
+    for mention in mentions(row.question):
+        if mention.kind in ("year", "number") and mention.text.isdigit():
+            value = int(mention.text)
+            step = random.randint(2, 9) if mention.kind == "year" else random.randint(1, 1 + value)
+            other = str(value + step)
+            edited = row.question[: mention.start] + other + row.question[mention.end :]
+            if other not in row.context:
+                edits.append((other, edited))
+    found = first_that_fits(row.context, edits, row.question)
+    return Made(REASON, 0.75, question=found[1]) if found is not None else None

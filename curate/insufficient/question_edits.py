@@ -1,0 +1,51 @@
+"""What the methods that edit the question share: is the edited one answered after all?
+
+The context stays, and with it the answer to the question as it was: whether the label is right
+hangs on what the context says about the edit (Rajpurkar et al. 2018 list negation, antonyms,
+entity swaps and impossible conditions among SQuAD 2.0's own ways; Gautam et al. 2023 make them).
+"""
+
+from collections.abc import Iterable
+
+from curate.insufficient.evidence import sentences
+from curate.text import words
+
+# Of a question's other words, this share in one sentence beside the edit makes it an answer to it.
+SUPPORTED = 0.5
+_SMALL = frozenset(
+    "who whom whose what which when where why how is are was were be been do does did has have had "
+    "can could will would should may might must in on at by for from to of with and or as it its "
+    "he she they this that these those there his her their not never s t".split()
+)
+
+
+def content_words(text: str) -> set[str]:
+    """The words that carry the meaning, folded in case."""
+    return {word for word in words(text) if word not in _SMALL}
+
+
+def is_supported(context: str, edit: str, question: str) -> bool:
+    """Whether a sentence of the context speaks of the edit and of most else in the question.
+
+    ``edit`` is what was put into the question; sentences are looked at with the one before, since
+    a pronoun may carry the subject on.
+    """
+    told = content_words(edit)
+    rest = content_words(question) - told
+    before: set[str] = set()
+    for start, end in sentences(context):
+        here = set(words(context[start:end]))
+        if told <= here and len(rest & (here | before)) >= SUPPORTED * len(rest):
+            return True
+        before = here
+    return False
+
+
+def first_that_fits(
+    context: str, edits: Iterable[tuple[str, str]], question: str
+) -> tuple[str, str] | None:
+    """Of pairs of edit and edited question, the first that the context does not support."""
+    for edit, edited in edits:
+        if edited.casefold() != question.casefold() and not is_supported(context, edit, edited):
+            return edit, edited
+    return None
