@@ -25,6 +25,19 @@ def words(text: str) -> list[str]:
     return [word for word in found if word not in ("a", "an", "the")]
 
 
+# Words that shape a question without saying what it is about.
+_SMALL = frozenset(
+    "who whom whose what which when where why how is are was were be been do does did has have had "
+    "can could will would should may might must in on at by for from to of with and or as it its "
+    "he she they this that these those there his her their not never s t".split()
+)
+
+
+def content_words(text: str) -> set[str]:
+    """The words that carry the meaning, folded in case."""
+    return {word for word in words(text) if word not in _SMALL}
+
+
 def holds_any(context: str, answers: Iterable[str]) -> bool:
     """Whether any of the answers occurs in the context as a run of whole words.
 

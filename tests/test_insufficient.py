@@ -188,7 +188,7 @@ def test_context_swapped_borrows_the_nearest_passage_that_holds_no_answer(
     scores = dict(zip(texts, lucene_bm25(row.question, texts), strict=True))
     others = [text for text in texts if text != own]
     allowed = [text for text in others if answer not in text.split()]
-    world = World(build_index([(text, "d") for text in texts]), seed=1)
+    world = World(build_index([(text, "d", "") for text in texts]), seed=1)
     made = context_swapped.make(row, world)
     if not allowed:
         assert made is None

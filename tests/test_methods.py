@@ -9,7 +9,7 @@ from curate.dedup import context_id
 from curate.insufficient.methods import MAKERS
 from curate.insufficient.mentions import alike, mentions
 from curate.insufficient.negated import make as negate
-from curate.insufficient.variants import canonical, holds_variant
+from curate.variants import canonical, holds_variant
 from curate.recipe import InsufficientSettings
 from curate.record import Passage, Row
 from curate.text import holds_any

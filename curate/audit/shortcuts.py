@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.bootstrap import Interval, intervals
-from curate.insufficient.question_edits import content_words
+from curate.text import content_words
 from curate.record import Row
 from curate.text import words
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from curate.insufficient import distracted
 from curate.insufficient.derive import child
 from curate.insufficient.made import Made, World
-from curate.insufficient.question_edits import content_words
+from curate.text import content_words
 from curate.record import Row
 from curate.text import words
 

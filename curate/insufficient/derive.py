@@ -40,8 +40,8 @@ def derive(
     for row in rows:
         by_fold[row.fold].append(row)
     for fold in (f for f in FOLDS if f in by_fold):
-        texts = [(row.context, row.document_id) for row in by_fold[fold]]
-        texts += [(p.context, p.document_id) for p in passages if p.fold == fold]
+        texts = [(row.context, row.document_id, row.context_id) for row in by_fold[fold]]
+        texts += [(p.context, p.document_id, p.context_id) for p in passages if p.fold == fold]
         _derive_fold(by_fold[fold], texts, settings, seed, known, result)
     return result
 
@@ -92,7 +92,7 @@ def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> in
 
 def _derive_fold(
     rows: list[Row],
-    texts: list[tuple[str, str]],
+    texts: list[tuple[str, str, str]],
     settings: InsufficientSettings,
     seed: int,
     known: _Known,
@@ -103,7 +103,7 @@ def _derive_fold(
     if not missing or not methods:
         return
     world = World(
-        build_index(texts), seed, settings.passages, settings.swap_from, settings.swap_rank
+        build_index(sorted(texts)), seed, settings.passages, settings.swap_from, settings.swap_rank
     )
     parents = sorted((row for row in rows if row.sufficient), key=lambda row: row.id)
     queues = {}

@@ -6,7 +6,7 @@ what they presume is checked to be absent, word by word.
 
 from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import mentions
-from curate.insufficient.question_edits import content_words
+from curate.text import content_words
 from curate.record import Row
 from curate.text import words
 

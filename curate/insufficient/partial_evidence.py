@@ -20,10 +20,7 @@ def make(row: Row, world: World) -> Made | None:
     A passage that holds an answer goes first: without it there is nothing to guess from. The
     intensity is the share of the supporting passages that is missing.
     """
-    passages = [
-        (match.start(), match.end())
-        for match in re.finditer(r"(?:(?!\n\n).)+", row.context, re.DOTALL)
-    ]
+    passages = [match.span() for match in re.finditer(r"[^\n]+(?:\n[^\n]+)*", row.context)]
     supporting = [
         number
         for number, (start, end) in enumerate(passages)

@@ -43,7 +43,7 @@ class PassageIndex:
 
         ``where``: from ``any`` document, the ``same_document``, or ``other_documents``.
         """
-        own = context_id(row.context)
+        own = row.context_id or context_id(row.context)
         for number in self.nearest(query or row.question, DEPTH + 1):
             same = self.documents[number] == row.document_id
             if self.clusters[number] == own or (where == "same_document" and not same):
@@ -53,14 +53,14 @@ class PassageIndex:
             yield self.contexts[number]
 
 
-def build_index(passages: Sequence[tuple[str, str]]) -> PassageIndex:
-    """Index pairs of context and document, one of each cluster; their order settles ties."""
+def build_index(passages: Sequence[tuple[str, str, str]]) -> PassageIndex:
+    """Index context, document and cluster, one of each cluster; their order settles ties."""
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     by_cluster: dict[str, tuple[str, str]] = {}
-    for context, document in dict.fromkeys(passages):
-        by_cluster.setdefault(context_id(context), (context, document))
+    for context, document, cluster in dict.fromkeys(passages):
+        by_cluster.setdefault(cluster or context_id(context), (context, document))
     by_cluster.pop("", None)  # without a word there is nothing to find
     contexts = [context for context, _ in by_cluster.values()]
     documents = [document for _, document in by_cluster.values()]

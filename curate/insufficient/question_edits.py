@@ -8,20 +8,10 @@ entity swaps and impossible conditions among SQuAD 2.0's own ways; Gautam et al.
 from collections.abc import Iterable
 
 from curate.insufficient.evidence import sentences
-from curate.text import words
+from curate.text import content_words, words
 
 # Of a question's other words, this share in one sentence beside the edit makes it an answer to it.
 SUPPORTED = 0.5
-_SMALL = frozenset(
-    "who whom whose what which when where why how is are was were be been do does did has have had "
-    "can could will would should may might must in on at by for from to of with and or as it its "
-    "he she they this that these those there his her their not never s t".split()
-)
-
-
-def content_words(text: str) -> set[str]:
-    """The words that carry the meaning, folded in case."""
-    return {word for word in words(text) if word not in _SMALL}
 
 
 def is_supported(context: str, edit: str, question: str) -> bool:

@@ -8,7 +8,7 @@ vote in `curate/insufficient/readers.py`. The recipe says which of them decide.
 from collections.abc import Callable, Sequence
 
 from curate.insufficient.question_edits import is_supported
-from curate.insufficient.variants import holds_variant
+from curate.variants import holds_variant
 from curate.record import Row
 from curate.text import holds_any, words
 
