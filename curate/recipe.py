@@ -54,6 +54,13 @@ class CleanSettings(Settings):
 
     max_context_chars: int = Field(20_000, ge=1)
     max_question_chars: int = Field(2_000, ge=1)
+    min_question_words: int = Field(1, ge=0)
+    boilerplate: bool = Field(True, description="lines of cookies, navigation and rights go")
+    spelling: bool = Field(False, description="put misspelt words of English questions right")
+    languages: list[str] = Field(
+        default_factory=list, description="ISO codes let pass; empty: all of them"
+    )
+    answer_in_question: Literal["keep", "drop"] = "drop"
 
 
 class FoldShares(Settings):
