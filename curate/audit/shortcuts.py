@@ -19,6 +19,7 @@ from curate.text import words
 
 FOLDS = 5
 TELLTALES = 8
+FEATURES = ("question alone", "context alone", "overlap alone")
 @dataclass(frozen=True)
 class Shortcut:
     """What one set of features tells of the label on rows that it was not fitted on."""
@@ -37,14 +38,16 @@ def shortcuts(rows: Sequence[Row]) -> list[Shortcut]:
 
     Empty where the rows hold one label, or go back to a single document and context.
     """
-    labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
+    labels = labels_of(rows)
     groups = _groups(rows)
     if labels.all() or not labels.any() or len(set(groups)) < 2:
         return []
-    return [
-        _measure(name, rows, labels, groups)
-        for name in ("question alone", "context alone", "overlap alone")
-    ]
+    return [_measure(name, rows, labels, groups) for name in FEATURES]
+
+
+def labels_of(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Whether each row is labelled sufficient."""
+    return np.array([bool(row.sufficient) for row in rows], dtype=bool)
 
 
 def _groups(rows: Sequence[Row]) -> list[str]:
@@ -52,16 +55,24 @@ def _groups(rows: Sequence[Row]) -> list[str]:
     return documents if len(set(documents)) >= FOLDS else [row.context_id or row.id for row in rows]
 
 
-def _measure(name: str, rows: Sequence[Row], labels: NDArray[Any], groups: list[str]) -> Shortcut:
-    from sklearn.metrics import roc_auc_score
+def unseen_scores(name: str, rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Log-odds of "sufficient" [rows], each from a fit without the row's document."""
     from sklearn.model_selection import GroupKFold
 
+    labels, groups = labels_of(rows), _groups(rows)
     scores = np.zeros(len(rows))
     folds = GroupKFold(min(FOLDS, len(set(groups))))
     for train, test in folds.split(scores, groups=groups):
         if len(set(labels[train])) == 2:
             model = _model(name).fit([rows[i] for i in train], labels[train])
             scores[test] = model.decision_function([rows[i] for i in test])
+    return scores
+
+
+def _measure(name: str, rows: Sequence[Row], labels: NDArray[Any], groups: list[str]) -> Shortcut:
+    from sklearn.metrics import roc_auc_score
+
+    scores = unseen_scores(name, rows)
 
     def area(some: NDArray[np.int64]) -> dict[str, float]:
         both = len(set(labels[some])) == 2

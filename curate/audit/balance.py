@@ -1,0 +1,62 @@
+"""Leaving out the rows that give their label away, until no shortcut tells it any more.
+
+Adversarial filtering (Sakaguchi et al. 2020; Le Bras et al. 2020): a classifier that sees the
+question alone, the context alone or their overlap alone scores rows that it was not fitted on, and
+those that it gets right most surely go, as many of either label.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.audit.shortcuts import FEATURES, labels_of, unseen_scores
+from curate.record import Dropped, Row
+
+STEP = "balance"
+ROUNDS = 20
+SHARE = 0.05  # of the rows, in one round
+LEAST = 0.4  # of the rows must stay, or the filter has nothing left to teach
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """What is left, what went, and each round's AUROC by features."""
+
+    rows: list[Row]
+    dropped: list[Dropped]
+    rounds: list[dict[str, float]]
+
+
+def balanced(rows: Sequence[Row], limit: float) -> Balanced:
+    """Leave rows out until every shortcut's AUROC is at most ``limit``, or too few would stay."""
+    from sklearn.metrics import roc_auc_score
+
+    kept = list(rows)
+    dropped: list[Dropped] = []
+    rounds: list[dict[str, float]] = []
+    for _ in range(ROUNDS):
+        labels = labels_of(kept)
+        if labels.all() or not labels.any():
+            break
+        scores = {name: unseen_scores(name, kept) for name in FEATURES}
+        areas = {name: float(roc_auc_score(labels, found)) for name, found in scores.items()}
+        rounds.append(areas)
+        worst = max(areas, key=lambda name: areas[name])
+        if areas[worst] <= limit or len(kept) * (1 - SHARE) < LEAST * len(rows):
+            break
+        gone = _surest(scores[worst], labels, max(1, round(SHARE * len(kept) / 2)))
+        detail = f"{worst} tells its label (AUROC {areas[worst]:.3f}, limit {limit:g})"
+        dropped += [Dropped(kept[i], STEP, "shortcut", detail) for i in sorted(gone)]
+        kept = [row for i, row in enumerate(kept) if i not in gone]
+    return Balanced(kept, dropped, rounds)
+
+
+def _surest(scores: "np.ndarray", labels: "np.ndarray", count: int) -> set[int]:  # type: ignore[type-arg]
+    """Numbers of the ``count`` rows of each label that are told most surely."""
+    gone: set[int] = set()
+    for label, sign in ((True, -1), (False, 1)):
+        members = np.flatnonzero(labels == label)
+        order = members[np.argsort(sign * scores[members], kind="stable")]
+        gone |= set(order[:count].tolist())
+    return gone
