@@ -69,6 +69,18 @@ def test_a_lucky_single_signal_does_not_beat_the_combination() -> None:
     assert all("p_true" not in calibrator.signals for calibrator in combined)
 
 
+def test_a_signal_that_costs_is_not_taken_for_a_free_one_that_is_as_good() -> None:
+    draw = np.random.default_rng(5)
+    labels = draw.random(300) < 0.5
+    entropy = np.where(labels, 2.0, -2.0) + draw.normal(size=300)
+    noise = draw.normal(size=(300, 2)) * 50
+    values = np.column_stack([entropy, entropy + draw.normal(size=300) * 1e-3, noise])
+    names = ["mean_entropy", "mc_predictive_entropy", "p_abstain", "least_token"]
+    found = selection.choose(values, labels, names, [str(i) for i in range(300)])
+    assert "mc_predictive_entropy" not in found.calibrator.signals
+    assert "mean_entropy" in found.calibrator.signals
+
+
 def test_a_single_signal_that_is_surely_better_is_taken() -> None:
     draw = np.random.default_rng(3)
     labels = draw.random(400) < 0.5
