@@ -96,8 +96,8 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
     would, and sets the threshold that suits --aim best, marked "no guarantee".
 
     Confidence is a combination of the free signals switched on, unless a single one, or signals
-    that cost passes, predict validation better by more than a standard error; later commands gather
-    only what the choice needs.
+    that cost passes, predict validation surely and noticeably better; later commands gather only
+    what the choice needs.
     """
     from abstain.answerer import load_answerer
     from abstain.calibrate import Request, describe

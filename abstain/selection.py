@@ -3,8 +3,9 @@
 Of some eighty candidates the least loss is in part luck: on a few dozen rows a single signal wins
 that other rows know nothing of. So the one-standard-error rule (Breiman et al. 1984) decides:
 candidates come in families, and the first one is taken whose best member loses no more than one
-standard error to the best of all. Free signals come before those that cost passes, which have to
-pay; a combination comes before single signals, since it averages out what each owes to chance.
+standard error (nor `WORTHWHILE`) to the best of all. Free signals come before those that cost
+passes, which have to pay; a combination comes before single signals, since it averages out what
+each owes to chance.
 """
 
 from collections import defaultdict
@@ -20,6 +21,8 @@ from abstain.signals import SIGNALS, Array
 
 # The ridge's weight for combinations of signals, each in standard units.
 PENALTIES = (1.0, 10.0, 100.0)
+# Nats: between two prints of one signal the standard error is nothing, and so is the gain.
+WORTHWHILE = 0.01
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def choose(values: Array, labels: Labels, names: Sequence[str], groups: Sequence
     least = _least([tried for family in found for tried in family])
     found = [[_compared(tried, least, groups) for tried in family] for family in found]
     bests = [_least(family) for family in found]
-    taken = next(tried for tried in bests if tried.behind <= tried.standard_error)
+    taken = next(tried for tried in bests if tried.behind <= max(tried.standard_error, WORTHWHILE))
     candidate = taken.candidate
     calibrator = fit(
         candidate.method, columns(candidate), labels, candidate.signals, candidate.penalty
