@@ -3,7 +3,7 @@
 Of some eighty candidates the least loss is in part luck: on a few dozen rows a single signal wins
 that other rows know nothing of. So the one-standard-error rule (Breiman et al. 1984) decides:
 candidates come in families, and the first one is taken whose best member loses no more than one
-standard error (nor `WORTHWHILE`) to the best of all. Free signals come before those that cost
+standard error, or `WORTHWHILE`, to the best of all. Free signals come before those that cost
 passes, which have to pay; a combination comes before single signals, since it averages out what
 each owes to chance.
 """
