@@ -115,21 +115,19 @@ def choose(values: Array, labels: Labels, names: Sequence[str], groups: Sequence
     def columns(candidate: Candidate) -> Array:
         return values[:, [names.index(name) for name in candidate.signals]]
 
-    found = [
-        [_try(candidate, columns(candidate), labels, folds) for candidate in family]
-        for family in families(names)
-    ]
-    least = _least([tried for family in found for tried in family])
-    found = [[_compared(tried, least, groups) for tried in family] for family in found]
-    bests = [_least(family) for family in found]
-    taken = next(tried for tried in bests if tried.behind <= max(tried.standard_error, WORTHWHILE))
+    found = families(names)
+    distinct = dict.fromkeys(candidate for family in found for candidate in family)
+    tried = {c: _try(c, columns(c), labels, folds) for c in distinct}
+    least = _least(list(tried.values()))
+    tried = {c: _compared(one, least, groups) for c, one in tried.items()}
+    bests = [_least([tried[candidate] for candidate in family]) for family in found]
+    taken = next(best for best in bests if best.behind <= max(best.standard_error, WORTHWHILE))
     candidate = taken.candidate
     calibrator = fit(
         candidate.method, columns(candidate), labels, candidate.signals, candidate.penalty
     )
-    distinct = {tried.candidate: tried for family in found for tried in family}
-    everything = sorted(distinct.values(), key=lambda tried: tried.log_loss)
-    return Chosen(calibrator, taken, [tried.to_json() for tried in everything])
+    everything = sorted(tried.values(), key=lambda one: one.log_loss)
+    return Chosen(calibrator, taken, [one.to_json() for one in everything])
 
 
 def _try(
