@@ -95,9 +95,9 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
     probability 1 − --delta. Where the rows do not suffice for that, the command says how many
     would, and sets the threshold that suits --aim best, marked "no guarantee".
 
-    Confidence is a combination of the free signals switched on, unless all signals, or a single
-    one, predict validation better by more than a standard error; later commands gather only what
-    the choice needs.
+    Confidence is a combination of the free signals switched on, unless a single one, or signals
+    that cost passes, predict validation surely and noticeably better; later commands gather only
+    what the choice needs.
     """
     from abstain.answerer import load_answerer
     from abstain.calibrate import Request, describe

@@ -107,8 +107,10 @@ class Endpoint:
             abstained,
             tuple(place.logprob for place in places) or (0.0,),
             tuple(_entropy(place) for place in places) or (0.0,),
-            None,  # the whole phrase is scored only where it was said: one scale for all rows
-            _first_log_p(places[0], self.contract.abstention_phrase) if places else 0.0,
+            # The whole phrase is scored only where it was said: one scale for all rows.
+            log_p_abstain_first=(
+                _first_log_p(places[0], self.contract.abstention_phrase) if places else 0.0
+            ),
             true_logit=true_logit,
             samples=samples,
         )

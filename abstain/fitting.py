@@ -1,9 +1,8 @@
 """What validation fits and selects: the probe, the reason head, two calibrators."""
 
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,13 @@ from abstain.answer import Answer
 from abstain.answerer import PROBE, Answerer
 from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
-from abstain.groups import MINIMUM_DOCUMENTS, fold_groups, resampling_groups
+from abstain.groups import (
+    MINIMUM_DOCUMENTS,
+    by_context,
+    draw_contexts,
+    fold_groups,
+    resampling_groups,
+)
 from abstain.laplace import Laplace, fit_laplace
 from abstain.metrics import Judged, brier, ece
 from abstain.predict import answer_all, head_declines, judge
@@ -104,17 +109,18 @@ def fit(
     answerer.heads.pop(PROBE, None)
     answerer.reason_head = answerer.laplace = None
     device = answerer.loaded.model.device
-    hidden = _hidden_states(answerer, rows)
     labels = np.array([bool(row.sufficient) for row in rows], dtype=bool)
-    if set(_PROBES) & set(names) and labels.any() and not labels.all():
-        probe_fit = probe.fit(hidden, labels, groups)
-        answerer.heads[PROBE] = probe_fit.probe.to(device)
     short = np.flatnonzero(~labels)
-    reason_fit = reason.fit(
-        hidden[short], [rows[i].reason for i in short], [groups[i] for i in short]
-    )
-    if reason_fit is not None:
-        answerer.reason_head = reason_fit.head.to(device)
+    reasons = [rows[i].reason for i in short]
+    probed = bool(set(_PROBES) & set(names))
+    if probed or len(reason.learnable(reasons)) > 1:
+        hidden = _hidden_states(answerer, rows)
+        if probed and labels.any() and not labels.all():
+            probe_fit = probe.fit(hidden, labels, groups)
+            answerer.heads[PROBE] = probe_fit.probe.to(device)
+        reason_fit = reason.fit(hidden[short], reasons, [groups[i] for i in short])
+        if reason_fit is not None:
+            answerer.reason_head = reason_fit.head.to(device)
     if evidence.laplace:
         answerer.laplace = _laplace(answerer, rows, train, evidence.laplace)
     answers = _answers(answerer, rows, evidence, probe_fit)
@@ -238,18 +244,9 @@ def _decline_below(answers: Sequence[Answer], judged: Judged) -> float | None:
 
 def _laplace(answerer: Answerer, rows: list[Row], train: Sequence[Row], blocks: int) -> Laplace:
     """Curvature from whole contexts of train, drawn by seed, until there are enough rows."""
-    contexts: dict[str, list[Row]] = defaultdict(list)
-    for row in train:
-        contexts[row.context].append(row)
-    names = sorted(contexts)
-    random.Random(13).shuffle(names)
-    drawn: list[Row] = []
-    for name in names:
-        if len(drawn) < LAPLACE_ROWS:
-            drawn += contexts[name]
+    drawn = list(chain.from_iterable(draw_contexts(train, LAPLACE_ROWS, seed=13)))
     gradients = answerer.gradients(blocks)
-    order = [i for pack in _by_context(rows) for i in pack]
-    ordered = [rows[i] for i in order]
+    ordered = list(chain.from_iterable(by_context(rows).values()))
     labels = np.array([bool(row.sufficient) for row in ordered], dtype=bool)
 
     def traces(some: list[Row], what: str) -> Any:
@@ -259,14 +256,6 @@ def _laplace(answerer: Answerer, rows: list[Row], train: Sequence[Row], blocks: 
     return fit_laplace(
         gradients, traces(drawn, "train"), len(train), traces(ordered, "validation"), labels
     )
-
-
-def _by_context(rows: Sequence[Row]) -> list[list[int]]:
-    """Row numbers by context, in the order in which packs are read."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        found[row.context].append(number)
-    return list(found.values())
 
 
 def _hidden_states(answerer: Answerer, rows: list[Row]) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """Which rows are not independent of each other: those that go back to one context."""
 
-from collections.abc import Sequence
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from curate.dedup import context_id
 from curate.record import Row
@@ -27,6 +29,26 @@ def context_groups(rows: Sequence[Row]) -> list[str]:
         return row.context_id or context_id(row.context) or row.id
 
     return [group(row) for row in rows]
+
+
+def by_context(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by the text of their context, in order of first appearance: as packs are read."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.context].append(row)
+    return found
+
+
+def draw_contexts(rows: Iterable[Row], count: int, seed: int) -> list[list[Row]]:
+    """Whole contexts by seed, until they hold at least ``count`` rows."""
+    contexts = by_context(rows)
+    names = sorted(contexts)
+    random.Random(seed).shuffle(names)
+    drawn: list[list[Row]] = []
+    for name in names:
+        if sum(map(len, drawn)) < count:
+            drawn.append(contexts[name])
+    return drawn
 
 
 def fold_groups(rows: Sequence[Row]) -> tuple[list[str], bool]:

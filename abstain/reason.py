@@ -78,6 +78,12 @@ class ReasonFit:
         return {"layer": self.head.layer, "macro_f1": self.macro_f1, "confusion": self.confusion}
 
 
+def learnable(reasons: Sequence[str]) -> list[str]:
+    """The codes that enough rows have."""
+    counts = Counter(reason for reason in reasons if reason not in _NO_CODE)
+    return sorted(code for code, count in counts.items() if count >= MINIMUM_ROWS)
+
+
 def fit(
     hidden: NDArray[np.float32], reasons: Sequence[str], groups: Sequence[str]
 ) -> ReasonFit | None:
@@ -87,8 +93,7 @@ def fit(
     """
     from sklearn.metrics import f1_score, log_loss
 
-    counts = Counter(reason for reason in reasons if reason not in _NO_CODE)
-    codes = sorted(code for code, count in counts.items() if count >= MINIMUM_ROWS)
+    codes = learnable(reasons)
     kept = np.array([reason in codes for reason in reasons], dtype=bool)
     y = np.array([reason for reason, keep in zip(reasons, kept, strict=True) if keep])
     folds = group_folds([group for group, keep in zip(groups, kept, strict=True) if keep])

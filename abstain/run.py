@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
 # What decides an answer and how sure it is.
-_PIECE = 1 << 20
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "sufficiency_head.safetensors")
+_PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
 

@@ -2,9 +2,10 @@
 
 Of some eighty candidates the least loss is in part luck: on a few dozen rows a single signal wins
 that other rows know nothing of. So the one-standard-error rule (Breiman et al. 1984) decides:
-candidates come in families, the steadiest first, and the first one is taken whose best member
-loses no more than one standard error to the best of all. A combination averages out what a single
-signal owes to chance, and the one of free signals costs nothing: they come first.
+candidates come in families, and the first one is taken whose best member loses no more than one
+standard error, or `WORTHWHILE`, to the best of all. Free signals come before those that cost
+passes, which have to pay; a combination comes before single signals, since it averages out what
+each owes to chance.
 """
 
 from collections import defaultdict
@@ -20,6 +21,8 @@ from abstain.signals import SIGNALS, Array
 
 # The ridge's weight for combinations of signals, each in standard units.
 PENALTIES = (1.0, 10.0, 100.0)
+# Nats: between two prints of one signal the standard error is nothing, and so is the gain.
+WORTHWHILE = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,23 @@ class Chosen:
 
 
 def families(names: Sequence[str]) -> list[list[Candidate]]:
-    """Combinations of free signals, combinations of all, and every single signal by every method.
+    """Of the free signals, then of all: combinations, and single ones by every method that suits.
 
-    The steadiest first; a family that these signals cannot form is left out.
+    A family that these signals cannot form is left out.
     """
     cheap = tuple(name for name in names if SIGNALS[name].is_free)
-    result = [
-        [Candidate("combination", group, penalty) for penalty in PENALTIES]
-        for group in dict.fromkeys((cheap, tuple(names)))
-        if len(group) > 1
-    ]
-    single: list[Candidate] = []
-    for name in names:
-        methods: list[Method] = ["platt", "beta", "isotonic"]
-        if SIGNALS[name].is_log_odds:
-            methods.append("temperature")
-        single += [Candidate(method, (name,)) for method in methods]
-    return [*result, single]
+    result = []
+    for group in dict.fromkeys((cheap, tuple(names))):
+        if len(group) > 1:
+            result.append([Candidate("combination", group, penalty) for penalty in PENALTIES])
+        if single := [Candidate(method, (name,)) for name in group for method in _methods(name)]:
+            result.append(single)
+    return result
+
+
+def _methods(name: str) -> list[Method]:
+    methods: list[Method] = ["platt", "beta", "isotonic"]
+    return [*methods, "temperature"] if SIGNALS[name].is_log_odds else methods
 
 
 def choose(values: Array, labels: Labels, names: Sequence[str], groups: Sequence[str]) -> Chosen:
@@ -112,20 +115,19 @@ def choose(values: Array, labels: Labels, names: Sequence[str], groups: Sequence
     def columns(candidate: Candidate) -> Array:
         return values[:, [names.index(name) for name in candidate.signals]]
 
-    found = [
-        [_try(candidate, columns(candidate), labels, folds) for candidate in family]
-        for family in families(names)
-    ]
-    least = _least([tried for family in found for tried in family])
-    found = [[_compared(tried, least, groups) for tried in family] for family in found]
-    bests = [_least(family) for family in found]
-    taken = next(tried for tried in bests if tried.behind <= tried.standard_error)
+    found = families(names)
+    distinct = dict.fromkeys(candidate for family in found for candidate in family)
+    tried = {c: _try(c, columns(c), labels, folds) for c in distinct}
+    least = _least(list(tried.values()))
+    tried = {c: _compared(one, least, groups) for c, one in tried.items()}
+    bests = [_least([tried[candidate] for candidate in family]) for family in found]
+    taken = next(best for best in bests if best.behind <= max(best.standard_error, WORTHWHILE))
     candidate = taken.candidate
     calibrator = fit(
         candidate.method, columns(candidate), labels, candidate.signals, candidate.penalty
     )
-    everything = sorted((t for family in found for t in family), key=lambda tried: tried.log_loss)
-    return Chosen(calibrator, taken, [tried.to_json() for tried in everything])
+    everything = sorted(tried.values(), key=lambda one: one.log_loss)
+    return Chosen(calibrator, taken, [one.to_json() for one in everything])
 
 
 def _try(

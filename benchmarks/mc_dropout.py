@@ -14,8 +14,6 @@ model says without dropout, and Spearman's correlation with `full`.
 import argparse
 import json
 import os
-import random
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,12 +28,13 @@ from abstain.answer import Answer
 from abstain.answerer import Answerer, load_answerer
 from abstain.bootstrap import intervals
 from abstain.evidence import DropoutSettings, Evidence, Scope
-from abstain.groups import context_groups
+from abstain.groups import context_groups, draw_contexts
 from abstain.metrics import Judged, auroc
 from abstain.predict import judge
+from abstain.run import weights_hash
 from abstain.signals import SIGNALS, Array, available, matrix
 from benchmarks.mc_dropout_page import GREEDY, document
-from curate.files import sha256, write_json, write_text
+from curate.files import write_json, write_text
 from curate.record import Row, digest, read_fold
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,17 +47,8 @@ DROPOUT = tuple(name for name, s in SIGNALS.items() if s.needs == "dropout" and 
 
 def draw_rows(data: Path, count: int) -> list[list[Row]]:
     """Human-written test questions, whole contexts by seed, until there are enough."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in read_fold(data, "test"):
-        if row.method == "human":
-            groups[row.context].append(row)
-    names = sorted(groups)
-    random.Random(29).shuffle(names)
-    drawn: list[list[Row]] = []
-    for name in names:
-        if sum(map(len, drawn)) < count:
-            drawn.append(groups[name])
-    return drawn
+    human = [row for row in read_fold(data, "test") if row.method == "human"]
+    return draw_contexts(human, count, seed=29)
 
 
 def settings_of(
@@ -116,7 +106,10 @@ def measure_all(
 ) -> list[dict[str, Any]]:
     """All contexts; a run that was stopped goes on where it was. The first one warms up."""
     ids = [row.id for rows in contexts for row in rows]
-    key = digest(repr(settings), weights_hash(answerer), machine(), *ids)
+    run = answerer.loaded.run
+    # Of another run, or on another machine, nothing that was measured is true.
+    weights = weights_hash(run) if run is not None else ""
+    key = digest(repr(settings), weights, machine(), *ids)
     done: list[dict[str, Any]] = []
     if kept.exists():
         stored = json.loads(kept.read_text(encoding="utf-8"))
@@ -131,12 +124,6 @@ def measure_all(
             write_json(kept, {"key": key, "contexts": done})
             bar.update()
     return done
-
-
-def weights_hash(answerer: Answerer) -> str:
-    """What tells the runs apart: of another one, nothing that was measured is true."""
-    run = answerer.loaded.run
-    return digest(*(sha256(path) for path in sorted(run.glob("*.safetensors")))) if run else ""
 
 
 def worth(

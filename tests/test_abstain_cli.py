@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,12 @@ def test_fresh_rows_may_certify_and_another_validation_is_another_try(
     write_table(to_table(validation[1:]), data / "validation.parquet")
     done = run_command(*again)
     assert done.returncode == 1 and "void the promise" in done.stderr
+    # Leaving some out does not make the others fresh.
     write_table(to_table(calibration[1:]), data / "calibration.parquet")
+    done = run_command(*again)
+    assert done.returncode == 1 and "void the promise" in done.stderr
+    fresh = [replace(row, id=f"fresh-{row.id}") for row in calibration]
+    write_table(to_table(fresh), data / "calibration.parquet")
     done = run_command(*again)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["certifications"] == 1

@@ -62,11 +62,24 @@ def test_a_lucky_single_signal_does_not_beat_the_combination() -> None:
         values[:, 4] = values[:, 0] + draw.normal(size=60) * 0.3
         found = selection.choose(values, labels, names, [f"g{i // 2}" for i in range(60)])
         taken.append(found.calibrator)
-        assert found.tried.behind <= found.tried.standard_error
+        assert found.tried.behind <= max(found.tried.standard_error, selection.WORTHWHILE)
         assert found.to_json()["candidates"][0]["behind"] == 0
     combined = [calibrator for calibrator in taken if calibrator.method == "combination"]
     assert len(combined) >= 10
     assert all("p_true" not in calibrator.signals for calibrator in combined)
+
+
+def test_a_signal_that_costs_is_not_taken_for_a_free_one_that_is_as_good() -> None:
+    draw = np.random.default_rng(5)
+    labels = draw.random(300) < 0.5
+    entropy = np.where(labels, 2.0, -2.0) + draw.normal(size=300)
+    noise = draw.normal(size=(300, 2)) * 50
+    # The dear one is the better by so little, and so surely, that only its size speaks against it.
+    values = np.column_stack([entropy, entropy + np.where(labels, 0.02, -0.02), noise])
+    names = ["mean_entropy", "mc_predictive_entropy", "p_abstain", "least_token"]
+    found = selection.choose(values, labels, names, [str(i) for i in range(300)])
+    assert "mc_predictive_entropy" not in found.calibrator.signals
+    assert "mean_entropy" in found.calibrator.signals
 
 
 def test_a_single_signal_that_is_surely_better_is_taken() -> None:
