@@ -190,7 +190,7 @@ def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> 
         evidence = answerer.possible(evidence)
     metrics = evaluation.evaluate(run, answerer, data, out, names, evidence)
     blocks = [name for name in ("raw", "routed") if name in metrics]
-    lines = [(key, *(_interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
+    lines = [(key, *(console.interval(metrics[b][key]) for b in blocks)) for key in metrics["raw"]]
     text = f"{console.table(('metric', *blocks), lines)}\n\nreport: {out / 'report.html'}"
     console.show(metrics, text, as_json)
 
@@ -216,7 +216,7 @@ def _answerer(run: str, data: Path, options: dict[str, Any]) -> "Answering":
             drawn = draw_shots(read_fold(data, "train"), shots, contract, seed=13)
             contract = replace(contract, shots=drawn)
     if run.startswith(("http://", "https://")):
-        return Endpoint(run, contract or Contract(), options["model_name"])
+        return Endpoint(run, contract or Contract(), options["model_name"] or "")
     return load_answerer(run, contract)
 
 
@@ -252,9 +252,9 @@ def compare(
     first, *others = found["metrics"]
     lines = []
     for key, value in found["metrics"][first].items():
-        cells = [_interval(value)]
+        cells = [console.interval(value)]
         for other in others:
-            cells += [_interval(found["metrics"][other][key]), _change(found, other, key)]
+            cells += [console.interval(found["metrics"][other][key]), _change(found, other, key)]
         lines.append((key, *cells))
     header = ["metric", first]
     for other in others:
@@ -266,14 +266,7 @@ def _change(found: dict[str, Any], other: str, key: str) -> str:
     change = found["differences"][other][key]
     low, high = change["low"], change["high"]
     sure = low is not None and (low > 0 or high < 0)
-    return _interval(change) + (" *" if sure else "")
-
-
-def _interval(metric: dict[str, float | None]) -> str:
-    value, low, high = metric["value"], metric["low"], metric["high"]
-    if value is None:
-        return "–"
-    return f"{value:.3f}" + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
+    return console.interval(change) + (" *" if sure else "")
 
 
 @cli.command()

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abstain import charts
-from abstain.bootstrap import Interval, intervals
 from abstain.calibration import RIGHT_F1
 from abstain.metrics import Judged, compute
 from abstain.page import render
 from abstain.signals import Array
+from curate.bootstrap import Interval, intervals
 from curate.errors import UserError
 from curate.record import read_parquet
 

@@ -7,7 +7,6 @@ question; a server that caches prefixes reads it once.
 
 import logging
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from abstain.answer import Answer
 from abstain.calibration import Calibration
 from abstain.evidence import Evidence
 from abstain.self_checks import NO, TRUE_QUESTION, YES
+from curate.chat import Chat
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 TOP = 20  # tokens listed for each place: the most that the interface allows
 PARALLEL = 4
-# What a server answers that has no model to name: the interface wants some name all the same.
-_ANY = "default"
 
 
 class Endpoint:
@@ -37,25 +35,13 @@ class Endpoint:
     calibration: Calibration | None = None
     blocks = 1  # unknown; only MC dropout's cost hangs on it, which a server cannot give
 
-    def __init__(self, address: str, contract: Contract, model: str | None = None) -> None:
-        """Without a ``model``, the first that the server lists.
-
-        The key is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the
-        server cannot be reached.
-        """
-        import openai
-
+    def __init__(self, address: str, contract: Contract, model: str = "") -> None:
+        """As for `Chat`; nothing is cached, since answers are timed."""
         self.address = address
         self.contract = contract
         self.evidence = Evidence()
         self.seconds: dict[str, float] = defaultdict(float)
-        key = os.environ.get("OPENAI_API_KEY", "none")
-        self._client = openai.OpenAI(base_url=address, api_key=key, timeout=300, max_retries=3)
-        self._model = model or self._first_model()
-
-    def _first_model(self) -> str:
-        listed = self._call(self._client.models.list).data
-        return str(listed[0].id) if listed else _ANY
+        self._chat = Chat(address, model)
 
     def gather(self, evidence: Evidence) -> None:
         """Gather this evidence with every answer from now on.
@@ -151,29 +137,10 @@ class Endpoint:
         settings: dict[str, Any] = {"temperature": 0.0, "seed": self.evidence.seed, **how}
         if kind != "samples":
             settings |= {"logprobs": True, "top_logprobs": TOP}
-        found = self._call(
-            self._client.chat.completions.create,
-            model=self._model,
-            messages=messages,
-            max_tokens=tokens,
-            **settings,
-        )
+        choices = self._chat.complete(messages, tokens, **settings)
         # Requests run side by side, so that a kind's seconds are shared among them.
         self.seconds[kind] += (time.perf_counter() - started) / PARALLEL
-        return list(found.choices)
-
-    def _call(self, method: Any, **arguments: Any) -> Any:
-        import openai
-
-        try:
-            return method(**arguments)
-        except openai.APIStatusError as error:
-            raise UserError(f"{self.address}: {error.status_code}: {error.message}") from error
-        except openai.APIConnectionError as error:
-            raise UserError(
-                f"{self.address}: cannot be reached ({error}); is the server running, and does the "
-                "address end in /v1?"
-            ) from error
+        return choices
 
 
 def _entropy(place: Any) -> float:

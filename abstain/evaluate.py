@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from abstain import report
 from abstain.answer import Answering
-from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
 from abstain.groups import resampling_groups
 from abstain.metrics import Judged, aurc, auroc, compute, coverage_at_risk, with_intervals
 from abstain.predict import Predictions, predict
 from abstain.signals import SIGNALS, Array
+from curate.bootstrap import intervals
 from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text
 from curate.record import Row, read_fold, read_rows

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from abstain import probe, reason, selection
 from abstain.answer import Answer
 from abstain.answerer import PROBE, Answerer
-from abstain.bootstrap import intervals
 from abstain.evidence import Evidence
 from abstain.groups import (
     MINIMUM_DOCUMENTS,
@@ -28,6 +27,7 @@ from abstain.probe import ProbeFit
 from abstain.reason import ReasonFit
 from abstain.selection import Chosen
 from abstain.signals import Array, available, matrix, needed, refuse_not_finite
+from curate.bootstrap import intervals
 from curate.errors import UserError
 from curate.record import Row
 

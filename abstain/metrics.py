@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from abstain.bootstrap import Interval, intervals
 from abstain.signals import Array
+from curate.bootstrap import Interval, intervals
 from curate.text import normalise
 
 Flags = NDArray[np.bool_]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.markdown import interval, table
+from benchmarks.markdown import table
+from curate.console import interval
 
 GREEDY = "greedy"
 KEYS = {"sufficient": "does the context suffice?", "correct": "is the answer right?"}

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import interval, table
+from benchmarks.markdown import table
+from curate.console import interval
 from curate.files import read_json, write_text
 
 COMBINED = "combined: "

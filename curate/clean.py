@@ -96,7 +96,7 @@ def clean_context(text: str, settings: CleanSettings, edits: Counter[str] | None
 def clean(
     rows: list[Row], settings: CleanSettings, edits: Counter[str] | None = None
 ) -> tuple[list[Row], list[Dropped]]:
-    """Clean each row, or say why it cannot be used; ``edits`` counts rows' texts by what changed."""
+    """Clean each row, or say why it cannot be used; ``edits`` counts texts by what changed."""
     kept: list[Row] = []
     dropped: list[Dropped] = []
     counted: Counter[str] = Counter() if edits is None else edits

@@ -1,6 +1,8 @@
 """The `curate` command. Each subcommand imports what it needs, so that `--help` is instant."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,6 +49,11 @@ def build(recipe: Path, out: Path, workers: int, fresh: bool, as_json: bool) -> 
     from curate import pipeline
 
     manifest = pipeline.build(recipe, out, workers, fresh)
+    console.show(manifest, _told(manifest, out), as_json)
+
+
+def _told(manifest: dict[str, Any], out: Path) -> str:
+    """A build's result for a person: what each step did, and what is in the splits."""
     steps = [
         (s["step"], s["rows_in"], s["created"], s["kept"], s["dropped"], _listed(s["reasons"]))
         for s in manifest["steps"]
@@ -60,7 +67,7 @@ def build(recipe: Path, out: Path, workers: int, fresh: bool, as_json: bool) -> 
         )
         for fold, c in manifest["splits"].items()
     ]
-    text = "\n".join(
+    return "\n".join(
         (
             console.table(("step", "in", "created", "kept", "dropped", "why"), steps),
             "",
@@ -69,7 +76,6 @@ def build(recipe: Path, out: Path, workers: int, fresh: bool, as_json: bool) -> 
             f"written to {out} (look at {out / 'report.html'})",
         )
     )
-    console.show(manifest, text, as_json)
 
 
 _LABELS = ("sufficient", "insufficient")
@@ -101,11 +107,305 @@ def import_(kind: str, path: str, out: Path, licence: str, as_json: bool) -> Non
     content = pipeline.read_source(source)
     record.write_table(record.to_table(content.rows), out)
     if content.passages:
-        passages = out.with_suffix(".passages.parquet")
+        passages = record.passages_beside(out)
         record.write_table(record.passages_to_table(content.passages), passages)
     counts = {"rows": len(content.rows), "passages": len(content.passages)}
     text = f"{len(content.rows):,} rows, {len(content.passages):,} passages written to {out}"
     console.show(counts, text, as_json)
+
+
+def _methods(_: Any, __: Any, value: str | None) -> list[str] | None:
+    """Names of methods, each of them one that there is."""
+    if value is None:
+        return None
+    from typing import get_args
+
+    from curate.recipe import Method
+
+    names, known = [name.strip() for name in value.split(",")], get_args(Method)
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"there is no method '{name}'; known: {', '.join(known)}")
+    return names
+
+
+_seed = click.option("--seed", default=13, show_default=True, help="Draws other rows.")
+_share = click.option(
+    "--share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of insufficient rows aimed at.",
+)
+
+
+@cli.command()
+@click.argument("path", metavar="FILE", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Parquet file for all rows.")
+@click.option(
+    "--methods", callback=_methods, help="Names, commas between; by default all without a model."
+)
+@_share
+@click.option(
+    "--swap-from",
+    type=click.Choice(["any", "same_document", "other_documents"]),
+    default="any",
+    show_default=True,
+    help="Where context_swapped finds its passages.",
+)
+@click.option(
+    "--swap-rank",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Its nearest passage let pass.",
+)
+@click.option(
+    "--passages", type=click.IntRange(2), default=3, show_default=True, help="Of noise_passages."
+)
+@click.option("--writer", help="Address of a model that writes: http://127.0.0.1:8080/v1.")
+@click.option("--reader", "readers", multiple=True, help="Address of a model that votes; several.")
+@click.option("--judge", help="Address of a model that is asked whether the context suffices.")
+@click.option(
+    "--predictions", multiple=True, help="A run's predictions.parquet: a reader's votes; several."
+)
+@click.option(
+    "--disagreement",
+    type=click.Choice(["drop", "annotate"]),
+    default="drop",
+    show_default=True,
+    help="Rows that votes contradict: dropped, or to people too (OUT.annotate.parquet).",
+)
+@_seed
+@json_option
+def insufficient(
+    path: Path,
+    out: Path,
+    methods: list[str] | None,
+    writer: str | None,
+    readers: tuple[str, ...],
+    judge: str | None,
+    predictions: tuple[str, ...],
+    disagreement: Any,
+    seed: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Add rows whose context does not answer to a FILE of rows.
+
+    Documents without a fold get one first: no method borrows across folds. Every row keeps the
+    votes of its verifiers; candidates that failed lie in OUT.dropped.parquet with the reason, and
+    OUT.contrast.parquet holds answerable test rows that look unanswerable.
+
+    \b
+      no_context         the question alone
+      evidence_removed   the sentences with the answer cut
+      truncated          the context cut before or behind them
+      partial_evidence   one of several supporting passages missing
+      context_swapped    a passage near the question, without the answer
+      noise_passages     several of them (twin: distracted, with the answer among them)
+      entity_swapped     a name in the question replaced by another of the context
+      number_swapped     the same with a number, date or amount
+      negated, antonym   the question asks for the opposite
+      false_premise      the question presumes what the context does not say
+      underspecified     the question does not say what it is about
+    \b
+    With a model (--writer; rematched: --reader), answers kept in the user's cache:
+      rewritten          the context retold without the answer
+      recombined         passages that do not entail the answer
+      rematched          a near passage on which the reader answers wrongly
+      false_premise_written, underspecified_written
+    """
+    from curate import single_steps
+    from curate.recipe import FoldShares, InsufficientSettings, ModelSettings, VerifySettings
+
+    verify = VerifySettings(
+        readers=[ModelSettings(url=address) for address in readers],
+        judge=ModelSettings(url=judge) if judge else None,
+        predictions=list(predictions),
+        disagreement=disagreement,
+    )
+    model = ModelSettings(url=writer) if writer else None
+    chosen = InsufficientSettings(methods=methods, writer=model, verify=verify, **settings)
+    counts = single_steps.insufficient(path, out, chosen, FoldShares(), seed)
+    lines = [
+        (name, found.get("made", 0), sum(found.values()) - found.get("made", 0), _failed(found))
+        for name, found in counts["methods"].items()
+    ]
+    text = "\n".join(
+        (
+            console.table(("method", "made", "failed", "why"), lines),
+            "",
+            f"{counts['rows']:,} rows written to {out}, {counts['contrast']:,} of the contrast set "
+            "beside it",
+        )
+    )
+    console.show(counts, text, as_json)
+
+
+def _failed(found: dict[str, int]) -> str:
+    return _listed({name: count for name, count in found.items() if name != "made"})
+
+
+@cli.command()
+@click.argument("path", metavar="FILE", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Folder for the data set.")
+@_share
+@click.option("--balance/--no-balance", default=True, help="Leave out train's surplus label.")
+@_seed
+@json_option
+def split(path: Path, out: Path, share: float, balance: bool, seed: int, as_json: bool) -> None:
+    """Make a data-set folder of a FILE of rows: splits, card, report.
+
+    Folds that rows have are kept, and so are those of an earlier folder at OUT.
+    """
+    from curate import single_steps
+    from curate.recipe import FoldShares, SplitSettings
+
+    settings = SplitSettings(balance=balance)
+    manifest = single_steps.write_splits(path, out, share, settings, FoldShares(), seed)
+    console.show(manifest, _told(manifest, out), as_json)
+
+
+@cli.group()
+def audit() -> None:
+    """What a data set is worth before anyone trains on it."""
+
+
+@audit.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--against", type=_PATH, help="A file or folder of rows that must stay unseen.")
+@json_option
+def leaks(folder: Path, against: Path | None, as_json: bool) -> None:
+    """Look for documents, contexts, near-duplicates and parents that lie in two splits.
+
+    With --against, also for runs of 13 words or whole questions of an outside file. Exit code 1
+    where anything is found.
+    """
+    from curate import record
+    from curate.audit import leaks as audits
+
+    splits = record.read_splits(folder)
+    found = audits.leaks(splits)
+    if against is not None:
+        rows = [row for members in splits.values() for row in members]
+        found += audits.against(rows, record.read_rows(against))
+    lines = [
+        (leak.kind, leak.first_fold, leak.first_row, leak.second_fold, leak.second_row, leak.value)
+        for leak in found
+    ]
+    text = f"no leak among {sum(map(len, splits.values())):,} rows"
+    if found:
+        text = console.table(("kind", "split", "row", "split", "row", "what"), lines)
+    console.show([leak.to_json() for leak in found], text, as_json)
+    if found:
+        sys.exit(1)
+
+
+@audit.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--split", "fold", default="train", show_default=True, help="Which split.")
+@click.option("--limit", type=click.FloatRange(0.5, 1), help="Exit code 1 above this AUROC.")
+@json_option
+def shortcuts(folder: Path, fold: str, limit: float | None, as_json: bool) -> None:
+    """Can the label be told without reading the context against the question?
+
+    Three classifiers, cross-validated by document: one sees the question alone, one the context
+    alone, one only their overlap and lengths. An AUROC of 0.5 is chance. `split.shortcut_limit`
+    in a recipe makes a build hold a limit.
+    """
+    from curate import record
+    from curate.audit import shortcuts as audits
+
+    found = audits.shortcuts(
+        [r for r in record.read_fold(folder, fold) if r.sufficient is not None]
+    )
+    lines = [
+        (each.features, console.interval(each.auroc), ", ".join(name for name, _ in each.telltales))
+        for each in found
+    ]
+    text = console.table(("told by", "AUROC, 95 %", "what tells it"), lines)
+    empty = f"{fold}: one label or one context only, so that nothing can be told"
+    console.show([each.to_json() for each in found], text if found else empty, as_json)
+    if limit is not None and any((each.auroc["value"] or 0) > limit for each in found):
+        sys.exit(1)
+
+
+@audit.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option("--sample", default=40, show_default=True, help="Rows a method.")
+@click.option("--seed", default=0, show_default=True, help="Draws other rows.")
+@json_option
+def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
+    """Judge a sample of labels in the terminal; tell each method's precision.
+
+    Every judgement is kept at once in DIR/judgements.jsonl: stop with q, go on with the same
+    command. Where input is no terminal nothing is asked, and what was judged is told.
+    """
+    from curate import record
+    from curate.audit import labels as audits
+
+    rows = record.read_rows(folder)
+    path = folder / audits.FILE
+    drawn = audits.sample(rows, sample, seed)
+    if sys.stdin.isatty():
+        audits.judge(audits.todo(drawn, audits.read(path)), path, _verdict)
+    found = audits.precision(audits.of(folder, {"": rows}))
+    lines = [
+        (each.method, each.judged, each.right, each.unsure, console.interval(each.to_json()))
+        for each in found
+    ]
+    header = ("method", "judged", "right", "cannot tell", "precision, 95 %")
+    console.show([each.to_json() for each in found], console.table(header, lines), as_json)
+
+
+def _verdict(row: Any) -> Any:
+    """One row's label, asked of whoever sits at the terminal."""
+    click.echo(_shown(row))
+    keys = {"r": "right", "w": "wrong", "u": "unsure", "q": None}
+    choice = click.Choice(list(keys))
+    return keys[click.prompt("label right, wrong, unsure; quit", type=choice)]
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@json_option
+def report(folder: Path, as_json: bool) -> None:
+    """Write a data set's report and card anew, with the labels judged since."""
+    from curate import dataset
+
+    quality = dataset.refresh(folder)["quality"]
+    console.show(quality, f"written to {folder / 'report.html'}", as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["squad", "messages", "prompt-completion"]),
+    required=True,
+    help="SQuAD 2.0's JSON, or JSONL for TRL's trainers.",
+)
+@click.option("--split", "fold", help="One split alone; all of them by default.")
+@click.option("--phrase", help="What stands for an answer where there is none.")
+@click.option("--out", type=_PATH, required=True, help="The file to write.")
+@json_option
+def export(
+    folder: Path, form: str, fold: str | None, phrase: str | None, out: Path, as_json: bool
+) -> None:
+    """Write a data set as other programs read it.
+
+    messages and prompt-completion are rendered with the prompt that `train` and `abstain` use.
+    Parquet needs no export: `datasets.load_dataset(DIR)` reads the folder as it is.
+    """
+    from curate import exports, record
+    from curate.contract import Contract
+
+    rows = record.read_fold(folder, fold) if fold else record.read_rows(folder)
+    contract = Contract(phrase) if phrase else Contract()
+    count = exports.export(rows, form, out, contract)
+    console.show({"rows": count}, f"{count:,} rows written to {out}", as_json)
 
 
 @cli.command()
@@ -123,18 +423,22 @@ def show(path: Path, count: int, seed: int, as_json: bool) -> None:
 
     rows = record.read_rows(path)
     for row in random.Random(seed).sample(rows, min(count, len(rows))):
-        label = {True: "sufficient", False: f"insufficient: {row.reason}", None: "not labelled"}
         value = {name: getattr(row, name) for name in record.SCHEMA.names}
-        text = "\n".join(
-            (
-                f"── {row.id}  {row.fold}  {row.method}  {label[row.sufficient]}",
-                row.context or "(no context)",
-                f"Q: {row.question}",
-                f"A: {' | '.join(row.answers) or '—'}",
-                "",
-            )
+        console.show(value, _shown(row), as_json)
+
+
+def _shown(row: Any) -> str:
+    """A row for a person."""
+    label = {True: "sufficient", False: f"insufficient: {row.reason}", None: "not labelled"}
+    return "\n".join(
+        (
+            f"── {row.id}  {row.fold}  {row.method}  {label[row.sufficient]}",
+            row.context or "(no context)",
+            f"Q: {row.question}",
+            f"A: {' | '.join(row.answers) or '—'}",
+            "",
         )
-        console.show(value, text, as_json)
+    )
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -57,3 +57,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for line in cells
     ]
     return "\n".join(lines)
+
+
+def interval(found: Mapping[str, Any] | None) -> str:
+    """``0.123 [0.1, 0.2]`` of a value with its bounds; a dash where there is none."""
+    if found is None or found["value"] is None:
+        return "–"
+    value = f"{found['value']:.3f}"
+    return value if found["low"] is None else f"{value} [{found['low']:.3f}, {found['high']:.3f}]"

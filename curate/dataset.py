@@ -1,51 +1,58 @@
 """The data-set folder: its files, its card, its manifest, and its publication in one go."""
 
 import shutil
-from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from curate import record, report
+from curate import quality, record, report
+from curate.audit import labels
 from curate.errors import os_error
 from curate.files import exists, read_json, sha256, write_json, write_text
-from curate.folds import Ledger
-from curate.recipe import Recipe
+from curate.folds import Ledger, read_ledger
 from curate.record import Dropped, Passage, Row
 
 MANIFEST = "manifest.json"
+ANNOTATE = "annotate"
 
 
-def publish(
-    out: Path,
-    workspace: Path,
-    recipe: Recipe,
-    manifest: dict[str, Any],
-    splits: Mapping[str, list[Row]],
-    passages: list[Passage],
-    dropped: list[Dropped],
-    ledger: Ledger,
-) -> None:
+@dataclass
+class DataSet:
+    """What a data-set folder holds."""
+
+    manifest: dict[str, Any]
+    splits: dict[str, list[Row]]
+    contrast: list[Row]
+    doubtful: list[Row]  # for people to label
+    passages: list[Passage]
+    dropped: list[Dropped]
+    ledger: Ledger
+
+
+def publish(out: Path, workspace: Path, made: DataSet) -> None:
     """Write every file into the workspace first, then move them to ``out``, the manifest last.
 
     A full disk is thus met before a finished data set is touched, and a folder whose manifest
     names the hashes of its files is whole.
     """
     final = workspace / "final"
+    manifest = made.manifest
+    manifest["quality"] = quality.quality(made.splits, labels.of(out, made.splits))
     try:
         shutil.rmtree(final, ignore_errors=True)
         final.mkdir()
     except OSError as error:
         raise os_error("write", final, error) from error
-    for fold, rows in splits.items():
-        record.write_table(record.to_table(rows), final / f"{fold}.parquet")
-    record.write_table(record.passages_to_table(passages), final / "passages.parquet")
-    record.write_table(record.dropped_to_table(dropped), final / "dropped.parquet")
-    write_json(final / "folds.json", {"version": 1, "documents": ledger})
-    write_text(final / "README.md", card(recipe, manifest, splits))
-    write_text(final / "report.html", report.render(manifest, splits, dropped))
+    for name, rows in (made.splits | {"contrast": made.contrast, ANNOTATE: made.doubtful}).items():
+        record.write_table(record.to_table(rows), final / f"{name}.parquet")
+    record.write_table(record.passages_to_table(made.passages), final / "passages.parquet")
+    record.write_table(record.dropped_to_table(made.dropped), final / "dropped.parquet")
+    write_json(final / "folds.json", {"version": 1, "documents": made.ledger})
+    write_text(final / "README.md", card(made))
+    write_text(final / "report.html", report.render(manifest, made.splits, made.dropped))
     manifest["versions"] = {
         name: metadata.version(name) for name in ("grounded-abstain", "ftfy", "bm25s", "pyarrow")
     }
@@ -55,11 +62,40 @@ def publish(
         (out / MANIFEST).unlink(missing_ok=True)
         for file in sorted(final.iterdir(), key=lambda file: file.name == MANIFEST):
             file.replace(out / file.name)
-        if "stream" not in splits:  # of an earlier build that had one
+        if "stream" not in made.splits:  # of an earlier build that had one
             (out / "stream.parquet").unlink(missing_ok=True)
         shutil.rmtree(workspace)
     except OSError as error:
         raise os_error("write", out, error) from error
+
+
+def refresh(out: Path) -> dict[str, Any]:
+    """Judge a finished folder again, labels judged since then too; returns its manifest.
+
+    Report, card and manifest are written anew, and nothing else.
+    """
+    manifest = read_json(out / MANIFEST)
+    splits = {fold: record.read_fold(out, fold) for fold in manifest["splits"]}
+    made = DataSet(
+        manifest,
+        splits,
+        record.read_fold(out, "contrast"),
+        record.read_fold(out, ANNOTATE),
+        record.passages_from_table(
+            record.read_table(out / "passages.parquet", record.PASSAGE_SCHEMA)
+        ),
+        record.dropped_from_table(
+            record.read_table(out / "dropped.parquet", record.DROPPED_SCHEMA)
+        ),
+        read_ledger(out / "folds.json"),
+    )
+    manifest["quality"] = quality.quality(splits, labels.of(out, splits))
+    write_text(out / "README.md", card(made))
+    write_text(out / "report.html", report.render(manifest, splits, made.dropped))
+    for name in ("README.md", "report.html"):
+        manifest["files"][name] = sha256(out / name)
+    write_json(out / MANIFEST, manifest)
+    return dict(manifest)
 
 
 def is_complete(out: Path, fingerprint: str) -> bool:
@@ -77,12 +113,13 @@ def is_complete(out: Path, fingerprint: str) -> bool:
     )
 
 
-def card(recipe: Recipe, manifest: dict[str, Any], splits: Mapping[str, list[Row]]) -> str:
+def card(made: DataSet) -> str:
     """The data-set card; its front matter lets `datasets.load_dataset(folder)` read the splits."""
+    manifest, splits = made.manifest, made.splits
     rows = [row for members in splits.values() for row in members]
     licences = sorted({row.licence for row in rows if row.licence})
-    front = {
-        "pretty_name": recipe.name,
+    front: dict[str, Any] = {
+        "pretty_name": manifest["name"],
         "task_categories": ["question-answering"],
         "language": sorted({row.language for row in rows}),
         "license": "other",
@@ -97,26 +134,24 @@ def card(recipe: Recipe, manifest: dict[str, Any], splits: Mapping[str, list[Row
             }
         ],
     }
-    lines = [
-        "| split | rows | sufficient | insufficient | reasons |",
-        "|---|---|---|---|---|",
-    ]
+    if made.contrast:
+        front["configs"].append({"config_name": "contrast", "data_files": "contrast.parquet"})
+    lines = ["| split | rows | sufficient | insufficient | reasons |", "|---|---|---|---|---|"]
     for fold, counted in manifest["splits"].items():
         label = counted["label"]
         yes, no = label.get("sufficient", 0), label.get("insufficient", 0)
-        reasons = ", ".join(f"{name} {count}" for name, count in counted["reason"].items())
-        lines.append(f"| {fold} | {yes + no} | {yes} | {no} | {reasons} |")
+        lines.append(f"| {fold} | {yes + no} | {yes} | {no} | {_listed(counted['reason'])} |")
     steps = ["| step | in | created | kept | dropped | why |", "|---|---|---|---|---|---|"]
     for step in manifest["steps"]:
-        why = ", ".join(f"{name} {count}" for name, count in step["reasons"].items())
         numbers = (step["rows_in"], step["created"], step["kept"], step["dropped"])
+        why = _listed(step["reasons"])
         steps.append(f"| {step['step']} | {' | '.join(map(str, numbers))} | {why} |")
     return f"""---
 {yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip()}
 ---
-# {recipe.name}
+# {manifest["name"]}
 
-{recipe.description}
+{manifest["description"]}
 
 Questions with a context each, and a label: does the context hold the answer? Where it does not,
 `reason` says why and `method` how the row came to be. Every document is in one split only.
@@ -124,9 +159,33 @@ Questions with a context each, and a label: does the context hold the answer? Wh
 ## Splits
 {chr(10).join(lines)}
 
+## What it is worth
+{chr(10).join(_worth(manifest["quality"]))}
+
 ## How it was made
 {chr(10).join(steps)}
 
 Made by `curate build`; the recipe and the hashes are in `manifest.json`, what was left out and
 why in `dropped.parquet`. A derived row keeps its parent's source and licence.
 """
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _worth(quality: dict[str, Any]) -> list[str]:
+    """The card's sentences on labels, leaks and shortcuts."""
+    labels = quality["accuracy"]["labels"]
+    lines = [f"- Leaks between splits: {quality['leaks']['count']}."]
+    lines += [
+        f"- Label told by {found['features']}: AUROC {found['auroc']['value']:.3f} (0.5 is chance)."
+        for found in quality["shortcuts"]
+    ]
+    lines += [
+        f"- `{found['method']}`: {found['right']} of {found['judged']} labels that people judged "
+        f"are right (95 %: {found['low']:.2f} to {found['high']:.2f})."
+        for found in labels
+        if found["judged"]
+    ]
+    return lines if labels else [*lines, "- Nobody has judged labels yet: `curate audit labels`."]

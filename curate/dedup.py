@@ -1,41 +1,43 @@
 """Deduplication that knows labels. It must see every row: no batch can do it alone.
 
-Contexts that are nearly the same form a cluster, and no split divides one. Rows are merged where
-history and question have the same words and the context is of the same cluster; or where the
-question has the same words but small ones, in any order and inflection, and label and answers
-agree. What only looks alike is kept: the same question with another label, or a question edited in
-the one word that matters, is what teaches a model to read.
+Contexts that are nearly the same form a cluster, and no split divides one. Rows are equal where
+history, question and context have the same words. Rows are nearly so where the contexts are of one
+cluster, the questions have the same words but small ones, in any order and inflection, and label
+and answers agree. What only looks alike is kept: the same question with another label, or a
+question edited in the one word that matters, is what teaches a model to read.
 """
 
 import dataclasses
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from curate import near_duplicates
 from curate.record import Dropped, Passage, Row, digest
-from curate.text import content_words, normalise, words
+from curate.text import asking_word, content_words, normalise, words
 from curate.variants import canonical
 
 STEP = "dedup"
 
 
+@functools.lru_cache(maxsize=50_000)
 def context_id(context: str) -> str:
-    """The cluster of a context: the same words in the same order are the same context."""
+    """The name of a context, and of its cluster where it is the first: a hash of its words."""
     found = words(context)
     return digest(*found) if found else ""
 
 
-def context_clusters(contexts: Iterable[str]) -> dict[str, str]:
-    """The cluster of each context: that of the first of its near-duplicates."""
-    distinct = sorted({context for context in contexts if context_id(context)})
+def context_clusters(rows: Iterable[Row], passages: Iterable[Passage] = ()) -> dict[str, str]:
+    """The cluster of each of their contexts: the name of the first of its near-duplicates."""
+    contexts = {row.context for row in rows} | {passage.context for passage in passages}
+    distinct = sorted(context for context in contexts if context_id(context))
     firsts = near_duplicates.clusters(distinct)
-    found = {
+    return {
         context: context_id(distinct[first])
         for context, first in zip(distinct, firsts, strict=True)
     }
-    return defaultdict(str, found)
 
 
 Key = tuple[str, str, str]
@@ -47,19 +49,22 @@ def key(row: Row) -> Key:
     """What equal rows have in common: the words of history and question, and the context."""
     history = " ".join(turn["content"] for turn in row.history)
     question = [*words(row.question), *_TELLING.findall(row.question)]
-    return " ".join(words(history)), " ".join(question), row.context_id
+    return " ".join(words(history)), " ".join(question), context_id(row.context)
 
 
-def dedup(rows: list[Row]) -> tuple[list[Row], list[Dropped]]:
+def dedup(
+    rows: list[Row], clusters: Mapping[str, str] | None = None
+) -> tuple[list[Row], list[Dropped]]:
     """Give contexts their clusters; keep the first of equal rows and none of a contradiction.
 
-    Rows are equal when history, question and context have the same words. Where equal rows
-    disagree on the label, no one can tell which is right, and all of them are dropped.
+    Where equal rows disagree on the label, no one can tell which is right, and all of them are
+    dropped. ``clusters``: of these and other contexts, from `context_clusters`.
     """
-    clusters = context_clusters(row.context for row in rows)
+    if clusters is None:
+        clusters = context_clusters(rows)
     same: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
-        clustered = dataclasses.replace(row, context_id=clusters[row.context])
+        clustered = dataclasses.replace(row, context_id=clusters.get(row.context, ""))
         same[key(clustered)].append(clustered)
     kept: list[Row] = []
     dropped: list[Dropped] = []
@@ -84,29 +89,26 @@ def _without_near_duplicates(rows: list[Row]) -> tuple[list[Row], list[Dropped]]
         telling = tuple(_TELLING.findall(row.question))
         history = " ".join(turn["content"] for turn in row.history)
         answers = tuple(sorted(normalise(answer) for answer in row.answers))
-        asked = (_asked(row.question), stems, telling, history, row.context_id)
-        same = first.setdefault((*asked, row.sufficient, answers), row)
+        asked = (asking_word(row.question), bool(_NEGATION.search(row.question)), stems, telling)
+        place = (history, row.context_id, row.sufficient, answers)
+        same = first.setdefault((*asked, *place), row)
         if same is not row:
             dropped.append(Dropped(row, STEP, "near_duplicate", f"nearly the same as {same.id}"))
     gone = {id(one.row) for one in dropped}
     return [row for row in rows if id(row) not in gone], dropped
 
 
-_ASKING = re.compile(r"\b(?:who|whom|whose|what|which|when|where|why|how)\b")
-_NEGATION = re.compile(r"\b(?:not|never|no|without|except)\b|n['’]t\b")
+_NEGATION = re.compile(r"\b(?:not|never|no|without|except)\b|n['’]t\b", re.IGNORECASE)
 
 
-def _asked(question: str) -> tuple[str, bool]:
-    """What kind of thing is asked for, and whether it is negated."""
-    question = question.casefold()
-    found = _ASKING.search(question)
-    return found.group() if found else "", bool(_NEGATION.search(question))
-
-
-def dedup_passages(passages: list[Passage]) -> list[Passage]:
+def dedup_passages(
+    passages: list[Passage], clusters: Mapping[str, str] | None = None
+) -> list[Passage]:
     """The first passage of each cluster, with its cluster."""
+    if clusters is None:
+        clusters = context_clusters([], passages)
     first: dict[str, Passage] = {}
     for passage in passages:
-        cluster = context_id(passage.context)
+        cluster = clusters.get(passage.context, "")
         first.setdefault(cluster, dataclasses.replace(passage, context_id=cluster))
     return list(first.values())

@@ -5,7 +5,9 @@ is extended by later builds and never rewritten, so that a row once tested on is
 """
 
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from curate.errors import UserError
@@ -30,12 +32,20 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def assign(
-    rows: list[Row], passages: list[Passage], shares: dict[str, float], seed: int, ledger: Ledger
+    rows: list[Row],
+    passages: list[Passage],
+    shares: dict[str, float],
+    seed: int,
+    ledger: Ledger,
+    by_time: bool = False,
+    test_sources: Collection[str] = (),
 ) -> Ledger:
     """The ledger with a fold for every document.
 
     Documents with rows are placed by their rows; those with passages alone come afterwards, so
-    that every fold also gets its share of what can be borrowed.
+    that every fold also gets its share of what can be borrowed. ``by_time``: the oldest documents
+    (by ``retrieved_at``) fill the first fold, the newest the last, as a service will meet them.
+    What comes from ``test_sources`` is tested on, together with what shares its contexts.
     """
     groups = _groups(rows, passages)
     members: dict[str, list[str]] = defaultdict(list)
@@ -47,12 +57,49 @@ def assign(
         known = Counter(ledger[document] for document in documents if document in ledger)
         if known:
             placed[group] = min(known, key=lambda fold: (-known[fold], FOLDS.index(fold)))
-    _place(
-        [(groups[r.document_id], f"{r.sufficient}/{r.reason}") for r in rows], placed, shares, seed
-    )
+    items: list[Row | Passage] = [*rows, *passages]
+    for item in items:
+        if item.source in test_sources:
+            placed.setdefault(groups[item.document_id], "test")
+    if by_time:
+        _place_by_time(rows, groups, placed, shares)
+    _place(_strata(rows, groups), placed, shares, seed)
     _place([(groups[p.document_id], "") for p in passages], placed, shares, seed)
     new = {document: placed[group] for document, group in groups.items()}
     return dict(sorted((new | ledger).items()))
+
+
+def _strata(rows: list[Row], groups: dict[str, str]) -> list[tuple[str, str]]:
+    """Each row's group with its label and reason and, where there are several, its source."""
+    found = [(groups[row.document_id], f"{row.sufficient}/{row.reason}") for row in rows]
+    if len({row.source for row in rows}) > 1:
+        found += [(groups[row.document_id], f"source {row.source}") for row in rows]
+    return found
+
+
+def _place_by_time(
+    rows: list[Row], groups: dict[str, str], placed: dict[str, str], shares: dict[str, float]
+) -> None:
+    """Whole groups in the order of their newest row, each where its middle row falls."""
+    missing = [row for row in rows if not row.retrieved_at]
+    if missing:
+        raise UserError(
+            f"folds.by: time needs every row's 'retrieved_at', and {len(missing)} rows have none "
+            f"(the first: {missing[0].id} of source '{missing[0].source}')"
+        )
+    newest: dict[str, str] = {}
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        group = groups[row.document_id]
+        newest[group] = max(newest.get(group, ""), row.retrieved_at)
+        sizes[group] += 1
+    before = 0
+    for group in sorted(sizes, key=lambda name: (newest[name], name)):
+        middle = (before + sizes[group] / 2) / len(rows)
+        before += sizes[group]
+        ends = itertools.accumulate(shares.values())
+        fold = next((f for f, end in zip(shares, ends, strict=True) if middle <= end), "")
+        placed.setdefault(group, fold or list(shares)[-1])
 
 
 def _place(

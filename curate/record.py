@@ -172,6 +172,11 @@ def dropped_from_table(table: pa.Table) -> list[Dropped]:
     return [Dropped(row, **reason) for row, reason in zip(rows, why, strict=True)]
 
 
+def passages_beside(path: Path) -> Path:
+    """Where the passages of a file of rows lie."""
+    return path.with_suffix(".passages.parquet")
+
+
 def passages_to_table(passages: Iterable[Passage]) -> pa.Table:
     """Passages as an Arrow table of `PASSAGE_SCHEMA`."""
     return pa.Table.from_pylist([dataclasses.asdict(p) for p in passages], schema=PASSAGE_SCHEMA)
@@ -233,15 +238,19 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
 def read_rows(path: Path) -> list[Row]:
     """Read a Parquet file of rows, or every split of a data-set folder, in the folds' order."""
     if path.is_dir():
-        files = [path / f"{fold}.parquet" for fold in FOLDS]
-        found = [file for file in files if file.exists()]
-        if not found:
-            raise UserError(
-                f"{path}: no train.parquet, validation.parquet, … in this folder; "
-                f"build it first: curate build RECIPE.yaml --out {path}"
-            )
-        return [row for file in found for row in from_table(read_table(file))]
+        return [row for rows in read_splits(path).values() for row in rows]
     return from_table(read_table(path))
+
+
+def read_splits(folder: Path) -> dict[str, list[Row]]:
+    """The splits that a data-set folder has, by name."""
+    found = [fold for fold in FOLDS if (folder / f"{fold}.parquet").exists()]
+    if not found:
+        raise UserError(
+            f"{folder}: no train.parquet, validation.parquet, … in this folder; "
+            f"build it first: curate build RECIPE.yaml --out {folder}"
+        )
+    return {fold: read_fold(folder, fold) for fold in found}
 
 
 def read_fold(folder: Path, fold: str) -> list[Row]:

@@ -26,11 +26,19 @@ def words(text: str) -> list[str]:
 
 
 # Words that shape a question without saying what it is about.
-_SMALL = frozenset(
-    "who whom whose what which when where why how is are was were be been do does did has have had "
-    "can could will would should may might must in on at by for from to of with and or as it its "
-    "he she they this that these those there his her their not never s t".split()
-)
+_SMALL_WORDS = """
+who whom whose what which when where why how is are was were be been do does did has have had can
+could will would should may might must in on at by for from to of with and or as it its he she they
+this that these those there his her their not never s t
+"""
+_SMALL = frozenset(_SMALL_WORDS.split())
+_ASKING = re.compile(r"\b(?:who|whom|whose|what|which|when|where|why|how)\b", re.IGNORECASE)
+
+
+def asking_word(question: str) -> str:
+    """The word that says what kind of thing is asked for; empty for a yes–no question."""
+    found = _ASKING.search(question)
+    return found.group().casefold() if found else ""
 
 
 def content_words(text: str) -> set[str]:

@@ -10,14 +10,10 @@ from typing import Any
 
 from curate.text import words
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november "
-        "december".split(),
-        1,
-    )
-}
+_MONTH_NAMES = """
+january february march april may june july august september october november december
+"""
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES.split(), 1)}
 _MONTHS |= {name[:3]: number for name, number in _MONTHS.items()}
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
@@ -28,18 +24,20 @@ _DATES = (
 )
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen".split()
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ORDINALS = (
-    "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-    "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth".split()
-)
-_VALUES = {word: value for value, word in enumerate(_SMALL)}
-_VALUES |= {word: value for value, word in enumerate(_ORDINALS)}
-_VALUES |= {word: 10 * value for value, word in enumerate(_TENS, 2)}
+_SMALL = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen
+"""
+_TENS = """
+twenty thirty forty fifty sixty seventy eighty ninety
+"""
+_ORDINALS = """
+zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth
+fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth
+"""
+_VALUES = {word: value for value, word in enumerate(_SMALL.split())}
+_VALUES |= {word: value for value, word in enumerate(_ORDINALS.split())}
+_VALUES |= {word: 10 * value for value, word in enumerate(_TENS.split(), 2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 
 
@@ -98,7 +96,7 @@ def _figures(tokens: list[str]) -> list[str]:
     for token in tokens:
         if token in _VALUES and (not open_run or current % 10 == 0):
             current, open_run = current + _VALUES[token], True
-        elif token in _SCALES and (open_run or result and result[-1].isdigit()):
+        elif token in _SCALES and (open_run or (result and result[-1].isdigit())):
             if not open_run:  # "3 million"
                 current, open_run = int(result.pop()), True
             if token == "hundred":  # noqa: S105, not a password

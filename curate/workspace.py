@@ -1,23 +1,25 @@
 """The finished steps of a build that is under way, on disk, so that a kill loses little."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from curate import record
 from curate.errors import os_error
-from curate.files import write_text
+from curate.files import read_json, write_json, write_text
 from curate.record import Dropped, Passage, Row
 
 
 @dataclass
 class Content:
-    """What a step gives: rows, passages, and the rows that it left out."""
+    """What a step gives: rows, passages, the rows that it left out, and what it edited."""
 
     rows: list[Row] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    edits: Counter[str] = field(default_factory=Counter)
 
 
 class Workspace:
@@ -50,6 +52,7 @@ class Workspace:
                 record.passages_to_table(content.passages), half / "passages.parquet"
             )
             record.write_table(record.dropped_to_table(content.dropped), half / "dropped.parquet")
+            write_json(half / "edits.json", content.edits)
             half.replace(self.folder / step)
         except OSError as error:
             raise os_error("write", half, error) from error
@@ -65,6 +68,7 @@ class Workspace:
             record.dropped_from_table(
                 record.read_table(folder / "dropped.parquet", record.DROPPED_SCHEMA)
             ),
+            Counter(read_json(folder / "edits.json")),
         )
 
     def once(self, step: str, make: Callable[[], Content]) -> Content:

@@ -84,11 +84,11 @@ def test_leaks_are_found_with_both_their_rows() -> None:
 
 def test_runs_of_words_from_a_file_that_must_stay_unseen_are_found() -> None:
     long = " ".join(f"w{n}" for n in range(30))
-    outside = [make_row("Where is it said?", long, ["w3"])]
+    outside = [make_row("Where in all this is it said?", long, ["w3"])]
     within = make_row("Other?", f"before {' '.join(long.split()[5:20])} behind", ["before"])
     apart = make_row("Another?", " ".join(long.split()[5:15]), ["w6"])
     assert [leak.first_row for leak in leaks.against([within, apart], outside)] == [within.id]
-    asked = make_row("where IS it said", "", [])
+    asked = make_row("where in ALL this is it said", "", [])
     assert [leak.first_row for leak in leaks.against([asked], outside)] == [asked.id]
 
 

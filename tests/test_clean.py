@@ -1,5 +1,7 @@
 """Cleaning: what is repaired, what survives, and that answers are found again."""
 
+from collections import Counter
+
 import pytest
 from curate_helpers import make_row
 from hypothesis import given, settings
@@ -173,3 +175,105 @@ def test_text_that_is_too_long_drops_the_row_and_names_length_and_setting() -> N
         "51 characters, at most 50 (clean.max_context_chars)",
     )
     assert reason(make_row("q" * 21, "c"), limits)[0] == "question_too_long"
+
+
+PAGE = "Skip to content\nAda left Rome in 1901.\nWe use cookies to improve this.\nShe came back."
+
+
+def test_lines_of_a_page_go_and_answers_move_along() -> None:
+    row = make_row("When?", PAGE, ["1901"], evidence=[(16, 38)])
+    found = cleaned(row)
+    assert found.context == "Ada left Rome in 1901.\nShe came back."
+    assert found.answer_starts == [found.context.index("1901")]
+    assert found.evidence == [(0, len("Ada left Rome in 1901."))]
+    kept, _ = clean([row], CleanSettings(boilerplate=False))
+    assert kept[0].context == PAGE
+
+
+def test_what_was_edited_is_counted_by_rule() -> None:
+    edits: Counter[str] = Counter()
+    rows = [make_row("<b>Who</b>?", PAGE, ["Ada"]), make_row("Who  left?", "R&amp;D left.", ["R"])]
+    clean(rows, SETTINGS, edits)
+    assert edits == {"html": 1, "boilerplate": 1, "white_space": 1, "entities": 1}
+
+
+@pytest.mark.parametrize(
+    ("question", "answers", "reason_wanted"),
+    [
+        ("Is Ada Low the mayor of Arden?", ["Ada Low"], "answer_in_question"),
+        ("Is it Ada Low or Bob Ray?", ["Ada Low"], None),
+        ("Who is the mayor, Ada?", ["Ada Low"], None),
+        ("Is the mayor Ada Low?", ["Ada Low", "Mayor Low"], None),
+    ],
+)
+def test_a_question_that_gives_its_answer_away_is_dropped(
+    question: str, answers: list[str], reason_wanted: str | None
+) -> None:
+    row = make_row(question, "The mayor is Ada Low. Mayor Low is old.", answers)
+    _, dropped = clean([row], SETTINGS)
+    assert [one.drop_reason for one in dropped] == ([reason_wanted] if reason_wanted else [])
+    assert len(clean([row], CleanSettings(answer_in_question="keep"))[0]) == 1
+
+
+def test_an_answer_of_marks_alone_is_none() -> None:
+    assert reason(make_row("What is it?", "It is … here.", ["…"]))[0] == "empty_answer"
+
+
+def test_short_questions_are_dropped_where_the_recipe_says_so() -> None:
+    limits = CleanSettings(min_question_words=3)
+    assert reason(make_row("Who left?", "Ada left."), limits)[0] == "question_too_short"
+    assert clean([make_row("Who left Rome?", "Ada left.")], limits)[1] == []
+
+
+def test_other_languages_are_dropped_where_the_recipe_names_some() -> None:
+    german = "Die Leitung der Stiftung hat am Montag entschieden, dass der Garten geschlossen wird."
+    english = "The trustees of the garden decided on Monday that it will be closed in winter."
+    rows = [make_row("Wann wurde entschieden?", german), make_row("When?", english)]
+    kept, dropped = clean(rows, CleanSettings(languages=["en"]))
+    assert [row.context for row in kept] == [english]
+    assert [one.drop_reason for one in dropped] == ["other_language"]
+    assert dropped[0].detail.startswith("de")
+    assert len(clean(rows, SETTINGS)[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "corrected"),
+    [
+        ("Wher was the casttle built?", "It is old.", "Where was the castle built?"),
+        ("Who kept the casttle?", "The casttle is old.", "Who kept the casttle?"),
+        ("Who met Hugoo there?", "It is old.", "Who met Hugoo there?"),
+        ("What dosn't it do?", "It is old.", "What dosn't it do?"),
+    ],
+)
+def test_questions_are_spelt_right_but_for_names_and_what_the_context_knows(
+    question: str, context: str, corrected: str
+) -> None:
+    kept, _ = clean([make_row(question, context)], CleanSettings(spelling=True))
+    assert kept[0].question == corrected
+    assert cleaned(make_row(question, context)).question == question
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        dirty | st.sampled_from(["Skip to content", "Privacy policy", "© Ada 2020"]), max_size=6
+    ),
+    st.integers(0, 400),
+    st.integers(1, 40),
+    st.integers(1, 4),
+)
+def test_offsets_stay_right_through_any_number_of_cleanings(
+    lines: list[str], start: int, length: int, times: int
+) -> None:
+    context = "\n".join(lines)
+    start = min(start, len(context))
+    answer = context[start : start + length]
+    rows = [make_row("What was it all about?", context, [answer], answer_starts=[start])]
+    rows[0].evidence = [(start, start + len(answer))]
+    for n in range(times):
+        rows, _ = clean(rows, CleanSettings(boilerplate=bool(n % 2), spelling=n > 1))
+        for row in rows:
+            for text, place in zip(row.answers, row.answer_starts, strict=True):
+                assert row.context[place : place + len(text)] == text
+            for a, b in row.evidence:
+                assert 0 <= a <= b <= len(row.context)

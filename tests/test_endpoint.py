@@ -1,12 +1,6 @@
 """Signals of an OpenAI-compatible server: a real llama.cpp with the embedded model's weights."""
 
-import importlib.util
 import json
-import socket
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +10,6 @@ from helpers import run_command
 from abstain.answerer import Answerer
 from abstain.endpoint import Endpoint
 from abstain.evidence import Evidence
-from abstain.model import EMBEDDED_FILE, EMBEDDED_PACKAGE
 from abstain.predict import answer_all
 from abstain.signals import available, matrix
 from curate.contract import Contract
@@ -29,36 +22,6 @@ ROWS = [
     Row("For how many hours is the pass valid?", CONTEXT, answers=["24"], sufficient=True),
     Row("Who designed the day pass?", CONTEXT, sufficient=False),
 ]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A llama.cpp server on loopback."""
-    import xllamacpp
-
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    assert spec is not None and spec.origin is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    parameters: Any = xllamacpp.CommonParams()
-    parameters.model.path = str(Path(spec.origin).with_name(EMBEDDED_FILE))
-    parameters.n_ctx = 4096
-    parameters.n_parallel = 4
-    parameters.cpuparams.n_threads = 1
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = port
-    server = xllamacpp.Server(parameters)
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                break
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.25)
-    else:
-        pytest.fail("llama.cpp did not become healthy within 30 seconds")
-    yield f"http://127.0.0.1:{port}/v1"
-    del server
 
 
 def test_its_signals_are_those_of_the_same_model_in_this_process(

@@ -171,3 +171,43 @@ def test_ledger_is_read_and_a_missing_one_is_empty(tmp_path: Path) -> None:
     assert folds.read_ledger(tmp_path / "folds.json") == {}
     (tmp_path / "folds.json").write_text(json.dumps({"documents": {"a": "test"}}))
     assert folds.read_ledger(tmp_path / "folds.json") == {"a": "test"}
+
+
+def test_by_time_the_newest_documents_are_tested_on() -> None:
+    rows = [
+        make_row(f"Q{n}?", f"context {n}", ["context"], f"doc{n % 20}",
+                 retrieved_at=f"2026-01-{n % 20 + 1:02}")
+        for n in range(100)
+    ]  # fmt: skip
+    ledger = folds.assign(rows, [], SHARES, 1, {}, by_time=True)
+    days = {fold: [int(d[3:]) for d, f in ledger.items() if f == fold] for fold in SHARES}
+    assert max(days["train"]) < min(days["validation"]) <= max(days["validation"])
+    assert max(days["calibration"]) < min(days["test"]) and max(days["test"]) == 19
+    assert {fold: len(found) for fold, found in days.items()} == {
+        "train": 12, "validation": 2, "calibration": 3, "test": 3
+    }  # fmt: skip
+    rows[7].retrieved_at = ""
+    with pytest.raises(UserError, match=rf"1 rows have none \(the first: {rows[7].id}"):
+        folds.assign(rows, [], SHARES, 1, {}, by_time=True)
+
+
+def test_sources_held_out_are_tested_on_and_nothing_else_is_lost() -> None:
+    rows = rows_of([(n, n, bool(n % 2)) for n in range(30)])
+    for n, row in enumerate(rows):
+        row.source = "held" if n % 10 == 0 else "seen"
+    rows.append(make_row("Also?", "context 10", ["context"], "doc99"))  # shares a held-out context
+    ledger = folds.assign(rows, [], SHARES, 1, {}, test_sources=["held"])
+    assert {ledger[f"doc{n}"] for n in (0, 10, 20, 99)} == {"test"}
+    assert set(ledger.values()) == set(SHARES)
+
+
+def test_folds_are_balanced_by_source_too() -> None:
+    rows = [
+        make_row(f"Q{n}?", f"context {n}", ["context"], f"doc{n}", source_id=str(n))
+        for n in range(200)
+    ]
+    for n, row in enumerate(rows):
+        row.source = "rare" if n % 10 == 0 else "common"
+    ledger = folds.assign(rows, [], SHARES, 1, {})
+    rare = Counter(ledger[row.document_id] for row in rows if row.source == "rare")
+    assert rare["train"] == 12 and rare["calibration"] == rare["test"] == 3

@@ -1,18 +1,20 @@
 """Every method that needs no model: what it makes, of what, and what it leaves alone."""
 
+from typing import get_args
+
 import pytest
 from curate_helpers import derived_from, make_row, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dedup import context_id
-from curate.insufficient.methods import MAKERS
 from curate.insufficient.mentions import alike, mentions
+from curate.insufficient.methods import MAKERS, usable
 from curate.insufficient.negated import make as negate
-from curate.variants import canonical, holds_variant
-from curate.recipe import InsufficientSettings
+from curate.recipe import InsufficientSettings, Method
 from curate.record import Passage, Row
 from curate.text import holds_any
+from curate.variants import canonical, holds_variant
 
 CASTLE = (
     "Arden Castle was built in 1432 by Hugo Mason. It rained for a year. In 1518 Lady Margaret "
@@ -29,7 +31,7 @@ def made_of(row: Row, method: str, *passages: str) -> Row:
 
 
 def test_every_method_has_its_name_in_the_recipe() -> None:
-    assert set(InsufficientSettings().methods) == set(MAKERS)
+    assert set(get_args(Method)) == set(MAKERS)
 
 
 def test_truncated_keeps_the_longer_side_of_the_evidence() -> None:
@@ -56,7 +58,9 @@ def test_partial_evidence_takes_away_the_supporting_passage_with_the_answer() ->
     assert reasons(derived_from([one], ("partial_evidence",)))[0][1] == "no_candidate"
 
 
-NOISE = tuple(f"Gate {n} of the castle was painted {c}." for n, c in enumerate(("red", "blue", "grey")))
+NOISE = tuple(
+    f"Gate {n} of the castle was painted {c}." for n, c in enumerate(("red", "blue", "grey"))
+)
 
 
 def test_noise_passages_have_a_sufficient_twin_among_distractors() -> None:
@@ -206,7 +210,7 @@ def test_all_methods_together_are_honest_and_do_not_hang_on_the_order_of_rows(
             make_row(f"Who first sold the gate of {town} Castle {n}?", context, [f"Ann {town} Low"],
                      f"d{n}"),
         ]  # fmt: skip
-    methods = tuple(InsufficientSettings().methods)
+    methods = tuple(usable(InsufficientSettings()))
     result = derived_from(rows, methods, share=0.7, seed=seed)
     by_id = {row.id: row for row in rows}
     for made in result.rows:

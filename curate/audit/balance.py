@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.audit.shortcuts import FEATURES, labels_of, unseen_scores
+from curate.audit.shortcuts import FEATURES, labels_of, shortcuts, unseen_scores
+from curate.errors import UserError
 from curate.record import Dropped, Row
 
-STEP = "balance"
+STEP = "shortcuts"
 ROUNDS = 20
 SHARE = 0.05  # of the rows, in one round
 LEAST = 0.4  # of the rows must stay, or the filter has nothing left to teach
@@ -26,6 +27,27 @@ class Balanced:
     rows: list[Row]
     dropped: list[Dropped]
     rounds: list[dict[str, float]]
+
+
+def enforce(rows: Sequence[Row], limit: float, balance: bool) -> tuple[list[Row], list[Dropped]]:
+    """Rows of which no shortcut passes the limit, and what had to go for it.
+
+    Raises `UserError` where one still does; without ``balance`` nothing is left out.
+    """
+    result = balanced(rows, limit) if balance else Balanced(list(rows), [], [])
+    over = [found for found in shortcuts(result.rows) if (found.auroc["value"] or 0) > limit]
+    if over:
+        told = "; ".join(
+            f"{found.features}: {found.auroc['value']:.3f}, by "
+            + ", ".join(f"'{name}'" for name, _ in found.telltales[:4])
+            for found in over
+        )
+        why = "more rows cannot be left out" if balance else "'split.balance' is off"
+        raise UserError(
+            f"train: labels can be told without reading ({told}), and split.shortcut_limit is "
+            f"{limit:g}; {why}. Take other methods, or a higher limit; nothing was written"
+        )
+    return result.rows, result.dropped
 
 
 def balanced(rows: Sequence[Row], limit: float) -> Balanced:
@@ -52,7 +74,7 @@ def balanced(rows: Sequence[Row], limit: float) -> Balanced:
     return Balanced(kept, dropped, rounds)
 
 
-def _surest(scores: "np.ndarray", labels: "np.ndarray", count: int) -> set[int]:  # type: ignore[type-arg]
+def _surest(scores: "np.ndarray", labels: "np.ndarray", count: int) -> set[int]:
     """Numbers of the ``count`` rows of each label that are told most surely."""
     gone: set[int] = set()
     for label, sign in ((True, -1), (False, 1)):

@@ -7,7 +7,7 @@ al. 2025). What a method's labels are worth is known once someone has read some 
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,13 @@ def read(path: Path) -> list[Judgement]:
                 raise UserError(f"{path}: line {number}: not a judgement ({error})") from error
             found[judgement.id] = judgement
     return list(found.values())
+
+
+def of(folder: Path, splits: Mapping[str, Iterable[Row]]) -> list[Judgement]:
+    """The judgements kept in a data-set folder that are about rows as they are now."""
+    current = {row.id: row.content_hash for rows in splits.values() for row in rows}
+    judged = read(folder / FILE)
+    return [one for one in judged if current.get(one.id) == one.content_hash]
 
 
 def append(path: Path, judgement: Judgement) -> None:

@@ -1,17 +1,19 @@
 """Does anything of one split stand in another, or in a test file that must stay unseen?"""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from curate.dedup import context_id
-from curate.near_duplicates import SIMILAR, pairs
+from curate.near_duplicates import SIMILAR, joins
 from curate.record import Row
 from curate.text import words
 
 # Runs of so many words in common are no chance (Brown et al. 2020 take 13).
 NGRAM = 13
+WHOLE = 6  # words of a question that is looked for whole
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ def _near_duplicates(splits: Mapping[str, Sequence[Row]]) -> list[Leak]:
                 holders[row.context].setdefault(fold, row.id)
     contexts = sorted(holders)
     found = []
-    for one, other in pairs(contexts):
-        for fold, row in holders[contexts[one]].items():
-            for second, name in holders[contexts[other]].items():
-                if fold != second:
-                    value = f"similarity of at least {SIMILAR:g}"
-                    found.append(Leak("near_duplicate", value, fold, row, second, name))
+    for one, other in joins(contexts):
+        pairs = itertools.product(holders[contexts[one]].items(), holders[contexts[other]].items())
+        value = f"similarity of at least {SIMILAR:g}"
+        found += [
+            Leak("near_duplicate", value, fold, row, second, name)
+            for (fold, row), (second, name) in pairs
+            if fold != second
+        ]
     return found
 
 
@@ -77,14 +81,15 @@ def against(rows: Iterable[Row], outside: Iterable[Row]) -> list[Leak]:
             known.setdefault(gram, row.id)
     found = []
     for row in rows:
-        gram = next((gram for gram in _grams(row) if gram in known), None)
-        if gram is not None:
-            found.append(Leak("n_gram", gram, row.fold, row.id, "outside", known[gram]))
+        shared = next((gram for gram in _grams(row) if gram in known), "")
+        if shared:
+            found.append(Leak("n_gram", shared, row.fold, row.id, "outside", known[shared]))
     return found
 
 
 def _grams(row: Row) -> Iterable[str]:
     question, context = words(row.question), words(row.context)
-    yield " ".join(question)
+    if len(question) >= WHOLE:  # "When was it built?" is asked of many things
+        yield " ".join(question)
     for start in range(len(context) - NGRAM + 1):
         yield " ".join(context[start : start + NGRAM])

@@ -5,6 +5,7 @@ unanswerable questions, Sen and Saffari 2020). Three classifiers that must not d
 question alone, one the context alone, one only how far the two overlap.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.bootstrap import Interval, intervals
-from curate.text import content_words
 from curate.record import Row
-from curate.text import words
+from curate.text import content_words, words
 
 FOLDS = 5
+_TOKEN = re.compile(r"\b\w+(?:'\w+)?")
 TELLTALES = 8
 FEATURES = ("question alone", "context alone", "overlap alone")
+
+
 @dataclass(frozen=True)
 class Shortcut:
     """What one set of features tells of the label on rows that it was not fitted on."""
@@ -92,7 +95,11 @@ def _model(name: str) -> Any:
     vectors: Any = DictVectorizer()
     if name != "overlap alone":
         vectors = TfidfVectorizer(
-            ngram_range=(1, 2), min_df=3, sublinear_tf=True, token_pattern=r"\b\w+(?:'\w+)?"
+            ngram_range=(1, 2),
+            min_df=3,
+            sublinear_tf=True,
+            tokenizer=_TOKEN.findall,
+            token_pattern=None,
         )
     return make_pipeline(
         FunctionTransformer(_READERS[name]),

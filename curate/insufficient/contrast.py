@@ -12,9 +12,8 @@ from dataclasses import replace
 from curate.insufficient import distracted
 from curate.insufficient.derive import child
 from curate.insufficient.made import Made, World
-from curate.text import content_words
 from curate.record import Row
-from curate.text import words
+from curate.text import content_words, words
 
 # What a doubtful user says; none of it changes what is asked.
 DOUBTS = (

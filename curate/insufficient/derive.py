@@ -4,22 +4,27 @@ It must see a whole fold, and never looks beyond it: parents, passages to borrow
 made all lie in the same one.
 """
 
+import collections
+import itertools
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
 from curate.dedup import Key, context_id, key
 from curate.insufficient import distracted, noise_passages, verify
-from curate.insufficient.made import Made, Maker, World
-from curate.insufficient.methods import MAKERS
+from curate.insufficient.made import Made, World
+from curate.insufficient.methods import MAKERS, READERS, WRITERS, usable
 from curate.insufficient.passages import build_index
+from curate.insufficient.readers import Panel, chat_of, panel_of
 from curate.recipe import InsufficientSettings
 from curate.record import FOLDS, Dropped, Passage, Row
 
 STEP = "insufficient"
+DISAGREEMENT = "verifiers_disagree"
+_AT_ONCE = 8  # requests under way, where models are asked
 
 
 @dataclass
@@ -30,20 +35,52 @@ class Derived:
     dropped: list[Dropped] = field(default_factory=list)
 
 
+def doubtful(dropped: Iterable[Dropped]) -> list[Row]:
+    """Rows on which the verifiers disagree with the label, without one: for people to label."""
+    return [
+        replace(one.row, sufficient=None, reason="").stamped()
+        for one in dropped
+        if one.drop_reason == DISAGREEMENT
+    ]
+
+
 def derive(
     rows: list[Row], passages: list[Passage], settings: InsufficientSettings, seed: int
 ) -> Derived:
     """Derive within each fold; natural insufficient rows count towards the share and all stay."""
     result = Derived()
     known = _Known.of(rows, passages)
-    by_fold: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_fold[row.fold].append(row)
-    for fold in (f for f in FOLDS if f in by_fold):
-        texts = [(row.context, row.document_id, row.context_id) for row in by_fold[fold]]
-        texts += [(p.context, p.document_id, p.context_id) for p in passages if p.fold == fold]
-        _derive_fold(by_fold[fold], texts, settings, seed, known, result)
+    methods = usable(settings)
+    panel = panel_of(settings.verify)
+    for fold in (f for f in FOLDS if any(row.fold == f for row in rows)):
+        members = [row for row in rows if row.fold == fold]
+        world = world_of(fold, rows, passages, settings, seed)
+        _derive_fold(members, _Making(world, methods, settings, panel, known, result))
     return result
+
+
+def world_of(
+    fold: str,
+    rows: Iterable[Row],
+    passages: Iterable[Passage],
+    settings: InsufficientSettings,
+    seed: int,
+) -> World:
+    """What methods may borrow from within one fold."""
+    items: list[Row | Passage] = [*rows, *passages]
+    texts = [
+        (item.context, item.document_id, item.context_id) for item in items if item.fold == fold
+    ]
+    verify = settings.verify
+    return World(
+        build_index(sorted(texts)),
+        seed,
+        settings.passages,
+        settings.swap_from,
+        settings.swap_rank,
+        None if settings.writer is None else chat_of(settings.writer),
+        chat_of(verify.readers[0]) if verify.readers else None,
+    )
 
 
 @dataclass
@@ -52,12 +89,14 @@ class _Known:
 
     rows: dict[Key, Row]
     homes: dict[str, str]  # context cluster → fold
+    clusters: dict[str, str]  # context → its cluster
 
     @classmethod
     def of(cls, rows: list[Row], passages: list[Passage]) -> "_Known":
-        homes = {passage.context_id: passage.fold for passage in passages}
-        homes |= {row.context_id: row.fold for row in rows}
-        return cls({key(row): row for row in rows}, homes)
+        items: list[Row | Passage] = [*passages, *rows]
+        homes = {item.context_id: item.fold for item in items}
+        clusters = {item.context: item.context_id for item in items}
+        return cls({key(row): row for row in rows}, homes, clusters)
 
     def objection(self, row: Row) -> tuple[str, str] | None:
         """The reason why ``row`` cannot be added, and what it turns on."""
@@ -90,34 +129,22 @@ def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> in
     return max(0, round(missing))
 
 
-def _derive_fold(
-    rows: list[Row],
-    texts: list[tuple[str, str, str]],
-    settings: InsufficientSettings,
-    seed: int,
-    known: _Known,
-    result: Derived,
-) -> None:
-    missing = wanted(rows, settings.share, settings.methods)
-    methods = [method for method in settings.methods if method != distracted.METHOD]
-    if not missing or not methods:
-        return
-    world = World(
-        build_index(sorted(texts)), seed, settings.passages, settings.swap_from, settings.swap_rank
-    )
+def _derive_fold(rows: list[Row], making: "_Making") -> None:
+    settings = making.settings
+    missing = wanted(rows, settings.share, making.methods)
     parents = sorted((row for row in rows if row.sufficient), key=lambda row: row.id)
-    queues = {}
-    for method in methods:
-        queues[method] = list(parents)
-        random.Random(f"{seed}/{method}/{rows[0].fold}").shuffle(queues[method])
-    maker = _Making(world, settings, known, result)
+    attempts = {}
+    for method in making.methods:
+        if method != distracted.METHOD:
+            members = list(parents)
+            random.Random(f"{making.world.seed}/{method}/{rows[0].fold}").shuffle(members)
+            attempts[method] = making.attempts(members, method)
     with tqdm(total=missing, desc=f"derive {rows[0].fold}", unit="row", leave=False) as bar:
         # Methods take turns, so that each makes an equal part as long as it can make any.
-        while missing and queues:
-            for method in list(queues):
-                row = maker.next(queues[method], method)
-                if row is None:
-                    del queues[method]
+        while missing and attempts:
+            for method in list(attempts):
+                if not making.next(attempts[method], method):
+                    del attempts[method]
                     continue
                 missing -= 1
                 bar.update()
@@ -125,46 +152,73 @@ def _derive_fold(
                     break
 
 
+Attempt = tuple[Row, Row | Dropped]  # the parent, and what came of it
+
+
 @dataclass
 class _Making:
     """One fold's rows in the making."""
 
     world: World
+    methods: list[str]
     settings: InsufficientSettings
+    panel: Panel
     known: _Known
     result: Derived
 
-    def next(self, queue: list[Row], method: str) -> Row | None:
-        """The next parent's row that passes the checks; failures on the way are dropped."""
-        while queue:
-            parent = queue.pop()
-            row = self._try(parent, method, MAKERS[method])
-            if row is not None:
-                if method == noise_passages.METHOD and distracted.METHOD in self.settings.methods:
-                    self._try(parent, distracted.METHOD, distracted.make)
-                return row
-        return None
+    def attempts(self, parents: Sequence[Row], method: str) -> Iterator[Attempt]:
+        """One attempt a parent, made when it is asked for; some ahead, where models are waited for.
 
-    def _try(self, parent: Row, method: str, make: Maker) -> Row | None:
-        made = make(parent, self.world)
+        Their order is the parents' own in either case.
+        """
+        if not (self.panel.asks or method in WRITERS or method in READERS):
+            for parent in parents:
+                yield parent, self._attempt(parent, method)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            waiting = iter(parents)
+            under_way = collections.deque(
+                (parent, pool.submit(self._attempt, parent, method))
+                for parent in itertools.islice(waiting, _AT_ONCE)
+            )
+            while under_way:
+                parent, future = under_way.popleft()
+                yield parent, future.result()
+                for another in itertools.islice(waiting, 1):
+                    under_way.append((another, pool.submit(self._attempt, another, method)))
+
+    def next(self, attempts: Iterator[Attempt], method: str) -> bool:
+        """Add the next row that passes, failures on the way dropped; False where none is left."""
+        for parent, attempt in attempts:
+            if self._add(attempt):
+                if method == noise_passages.METHOD and distracted.METHOD in self.methods:
+                    self._add(self._attempt(parent, distracted.METHOD))
+                return True
+        return False
+
+    def _attempt(self, parent: Row, method: str) -> Row | Dropped:
+        """What a method makes of a parent, if its label stands; nothing else is touched."""
+        made = MAKERS[method](parent, self.world)
         if made is None:
             failed = child(parent, method, Made("no_context", 0.0, ""))
-            self._drop(failed, "no_candidate", f"by {method}")
-            return None
-        row = verify.vote(child(parent, method, made), parent)
-        if against := verify.disagreeing(row, self.settings.verify.decide):
+            return Dropped(failed, STEP, "no_candidate", f"by {method}")
+        row = child(parent, method, made)
+        row.context_id = self.known.clusters.get(row.context, row.context_id)
+        if against := verify.vote(row, parent, self.settings.verify.decide, self.panel):
             detail = f"{', '.join(against)}: {'; '.join(parent.answers)}"
-            self._drop(row, "verifiers_disagree", detail[:200])
-        elif objection := self.known.objection(row):
-            self._drop(row, *objection)
-        else:
-            self.known.add(row)
-            self.result.rows.append(row)
-            return row
-        return None
+            return Dropped(row, STEP, DISAGREEMENT, detail[:200])
+        return row
 
-    def _drop(self, row: Row, reason: str, detail: str) -> None:
-        self.result.dropped.append(Dropped(row, STEP, reason, detail))
+    def _add(self, attempt: Row | Dropped) -> bool:
+        """Take a row in, unless something is known against it."""
+        if isinstance(attempt, Row) and (objection := self.known.objection(attempt)):
+            attempt = Dropped(attempt, STEP, *objection)
+        if isinstance(attempt, Dropped):
+            self.result.dropped.append(attempt)
+            return False
+        self.known.add(attempt)
+        self.result.rows.append(attempt)
+        return True
 
 
 def child(parent: Row, method: str, made: Made) -> Row:

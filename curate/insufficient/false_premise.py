@@ -6,9 +6,8 @@ what they presume is checked to be absent, word by word.
 
 from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import mentions
-from curate.text import content_words
 from curate.record import Row
-from curate.text import words
+from curate.text import content_words, words
 
 METHOD, REASON = "false_premise", "false_premise"
 # What is presumed, in the words that the context must not hold, and the question about it.

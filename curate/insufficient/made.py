@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from curate.chat import Chat
+from curate.contract import Contract
 from curate.insufficient.passages import PassageIndex
 from curate.record import Row
 
@@ -17,6 +19,20 @@ class World:
     count: int = 3  # passages of a context that is made of several
     swap_from: str = "any"  # "same_document", "other_documents"
     swap_rank: int = 1
+    writer: Chat | None = None  # a language model that writes and judges
+    reader: Chat | None = None  # one that answers questions
+
+    def write(self, prompt: str, max_tokens: int = 128) -> str:
+        """What the writer says to a prompt."""
+        if self.writer is None:
+            raise RuntimeError("a method that needs a writer was tried without one")
+        return self.writer.ask([{"role": "user", "content": prompt}], max_tokens, self.seed)
+
+    def read(self, context: str, question: str) -> str:
+        """The reader's answer; empty where it abstains."""
+        if self.reader is None:
+            raise RuntimeError("a method that needs a reader was tried without one")
+        return answer_of(self.reader, context, question)
 
     def random(self, method: str, row: Row) -> random.Random:
         """Draws that hang on the row alone, whatever the order of the rows."""
@@ -37,6 +53,13 @@ class Made:
     def sufficient(self) -> bool:
         """Whether the context holds the answer."""
         return not self.reason
+
+
+def answer_of(reader: Chat, context: str, question: str) -> str:
+    """What a reader answers under the common prompt; empty where it abstains."""
+    contract = Contract()
+    answer = reader.ask(contract.messages(context, question), max_tokens=64)
+    return "" if contract.is_abstention(answer) else answer
 
 
 Maker = Callable[[Row, World], Made | None]

@@ -8,9 +8,7 @@ two are alike, and that is told by their form. Kinds: ``year``, ``date``, ``mone
 import re
 from dataclasses import dataclass
 
-_MONTH = (
-    "January|February|March|April|May|June|July|August|September|October|November|December"
-)
+_MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _SCALE = r"(?:\s(?:hundred|thousand|million|billion|trillion))?"
 _PATTERNS = (
@@ -28,14 +26,15 @@ _PATTERNS = (
 )
 _FINDER = re.compile("|".join(f"(?P<k{n}>{pattern})" for n, (_, pattern) in enumerate(_PATTERNS)))
 # Capitalised for their place, not because they name anything.
-_NO_NAMES = frozenset(
-    "the a an this that these those it its he she they we i you his her their our my your there "
-    "here who whom whose what which when where why how is are was were do does did has have had "
-    "can could will would should may might must in on at by for from to of with without and or but "
-    "if as after before during since until while although though because however many most some "
-    "all each every both another other such one two three first second last also not no yes "
-    "according among between about under over into through against upon via per".split()
-)
+_SMALL = """
+the a an this that these those it its he she they we i you his her their our my your there here who
+whom whose what which when where why how is are was were do does did has have had can could will
+would should may might must in on at by for from to of with without and or but if as after before
+during since until while although though because however many most some all each every both another
+other such one two three first second last also not no yes according among between about under over
+into through against upon via per
+"""
+_NO_NAMES = frozenset(_SMALL.split())
 
 
 @dataclass(frozen=True)

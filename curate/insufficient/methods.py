@@ -1,4 +1,6 @@
-"""The methods that need no model, by name."""
+"""All methods by name, and what those that need a model need."""
+
+import logging
 
 from curate.insufficient import (
     antonym,
@@ -12,10 +14,17 @@ from curate.insufficient import (
     noise_passages,
     number_swapped,
     partial_evidence,
+    recombined,
+    rematched,
+    rewritten,
     truncated,
     underspecified,
+    written,
 )
 from curate.insufficient.made import Maker
+from curate.recipe import InsufficientSettings
+
+log = logging.getLogger(__name__)
 
 _MODULES = (
     no_context,
@@ -32,4 +41,27 @@ _MODULES = (
     false_premise,
     underspecified,
 )
-MAKERS: dict[str, Maker] = {module.METHOD: module.make for module in _MODULES}
+# Methods that ask a language model to write, and the one that asks a reader.
+WRITERS: dict[str, Maker] = {
+    rewritten.METHOD: rewritten.make,
+    recombined.METHOD: recombined.make,
+    written.FALSE_PREMISE: written.presume,
+    written.UNDERSPECIFIED: written.blur,
+}
+READERS: dict[str, Maker] = {rematched.METHOD: rematched.make}
+MAKERS: dict[str, Maker] = {module.METHOD: module.make for module in _MODULES} | WRITERS | READERS
+
+
+def usable(settings: InsufficientSettings) -> list[str]:
+    """The methods asked for, or all; those whose model is missing are left out, and it is said."""
+    lacking: dict[str, str] = {}
+    if settings.writer is None:
+        lacking |= dict.fromkeys(WRITERS, "writer")
+    if not settings.verify.readers:
+        lacking |= dict.fromkeys(READERS, "reader")
+    asked = settings.methods if settings.methods is not None else list(MAKERS)
+    for role in sorted(set(lacking.values())):
+        skipped = [name for name in asked if lacking.get(name) == role]
+        if skipped:
+            log.warning("without a %s (a model's address): no %s", role, ", ".join(skipped))
+    return [name for name in asked if name not in lacking]

@@ -46,5 +46,7 @@ def make(row: Row, _: World) -> Made | None:
             REASON, 1.0, question=question[: match.start()] + edited + question[match.end() :]
         )
     if match := _SUBJECT.match(question):
-        return Made(REASON, 1.0, question=f"{match.group().rstrip()} never {question[match.end():]}")
+        return Made(
+            REASON, 1.0, question=f"{match.group().rstrip()} never {question[match.end() :]}"
+        )
     return None

@@ -1,7 +1,8 @@
 """The passages of a fold, found by BM25: what contexts are swapped with and drowned in."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,14 @@ from curate.text import words
 
 # Ranks looked at before giving up: a passage further down is no near miss any more.
 DEPTH = 20
+# Passages searched together. More would find nearer ones, at a cost that grows with the square of
+# the rows; whole documents are kept in one shard.
+SHARD = 5000
 
 
 @dataclass(frozen=True)
-class PassageIndex:
-    """A BM25 index (Robertson et al.; Lucene's variant) over the passages of one fold."""
+class _Shard:
+    """A BM25 index (Robertson et al.; Lucene's variant) over the passages of some documents."""
 
     contexts: Sequence[str]
     clusters: Sequence[str]
@@ -38,33 +42,56 @@ class PassageIndex:
         order = candidates[np.argsort(-scores[candidates], kind="stable")]
         return [int(number) for number in order[:count]]
 
-    def others(self, row: Row, where: str = "any", query: str | None = None) -> Iterator[str]:
+
+@dataclass(frozen=True)
+class PassageIndex:
+    """The passages of one fold, searched in the shard of the row's own document."""
+
+    shards: Sequence[_Shard]
+    shard_of: Mapping[str, int]  # document → number
+
+    def others(self, row: Row, where: str = "any") -> Iterator[str]:
         """Passages near the row's question that are not its own context, the nearest first.
 
         ``where``: from ``any`` document, the ``same_document``, or ``other_documents``.
         """
+        if not self.shards:
+            return
+        shard = self.shards[self.shard_of.get(row.document_id, 0)]
         own = row.context_id or context_id(row.context)
-        for number in self.nearest(query or row.question, DEPTH + 1):
-            same = self.documents[number] == row.document_id
-            if self.clusters[number] == own or (where == "same_document" and not same):
+        for number in shard.nearest(row.question, DEPTH + 1):
+            same = shard.documents[number] == row.document_id
+            if shard.clusters[number] == own or (where == "same_document" and not same):
                 continue
             if where == "other_documents" and same:
                 continue
-            yield self.contexts[number]
+            yield shard.contexts[number]
 
 
-def build_index(passages: Sequence[tuple[str, str, str]]) -> PassageIndex:
+def build_index(passages: Iterable[tuple[str, str, str]]) -> PassageIndex:
     """Index context, document and cluster, one of each cluster; their order settles ties."""
-    import bm25s
-
     logging.getLogger("bm25s").setLevel(logging.WARNING)
     by_cluster: dict[str, tuple[str, str]] = {}
     for context, document, cluster in dict.fromkeys(passages):
         by_cluster.setdefault(cluster or context_id(context), (context, document))
     by_cluster.pop("", None)  # without a word there is nothing to find
-    contexts = [context for context, _ in by_cluster.values()]
-    documents = [document for _, document in by_cluster.values()]
+    by_document: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for cluster, (context, document) in by_cluster.items():
+        by_document[document].append((context, cluster, document))
+    shards: list[list[tuple[str, str, str]]] = []
+    shard_of: dict[str, int] = {}
+    for document, members in by_document.items():
+        if not shards or len(shards[-1]) + len(members) > SHARD:
+            shards.append([])
+        shards[-1] += members
+        shard_of[document] = len(shards) - 1
+    return PassageIndex([_index(shard) for shard in shards], shard_of)
+
+
+def _index(members: Sequence[tuple[str, str, str]]) -> _Shard:
+    import bm25s
+
+    contexts, clusters, documents = zip(*members, strict=True)
     retriever = bm25s.BM25(method="lucene")
-    if contexts:
-        retriever.index([words(context) for context in contexts], show_progress=False)
-    return PassageIndex(contexts, list(by_cluster), documents, retriever)
+    retriever.index([words(context) for context in contexts], show_progress=False)
+    return _Shard(contexts, clusters, documents, retriever)

@@ -8,9 +8,10 @@ vote in `curate/insufficient/readers.py`. The recipe says which of them decide.
 from collections.abc import Callable, Sequence
 
 from curate.insufficient.question_edits import is_supported
-from curate.variants import holds_variant
+from curate.insufficient.readers import Panel
 from curate.record import Row
 from curate.text import holds_any, words
+from curate.variants import holds_variant
 
 ANSWER_PRESENT = "answer_present"
 ANSWER_VARIANT = "answer_variant"
@@ -46,7 +47,7 @@ _CHECKS: dict[str, Callable[[Row, Row], float]] = {
 
 
 def checks_of(row: Row, parent: Row) -> Sequence[str]:
-    """Those that apply: where the question was edited, its old answer has every right to be there."""
+    """Those that apply: an edited question leaves the old answer every right to be there."""
     if row.sufficient:
         return (ANSWER_PRESENT,)
     if row.question != parent.question:
@@ -54,17 +55,32 @@ def checks_of(row: Row, parent: Row) -> Sequence[str]:
     return (ANSWER_PRESENT, ANSWER_VARIANT)
 
 
-def vote(row: Row, parent: Row) -> Row:
-    """Cast the free votes on a derived row, into the row."""
-    cast = {name: _CHECKS[name](row, parent) for name in checks_of(row, parent)}
-    row.votes = {**row.votes, **cast}
-    return row
+def vote(row: Row, parent: Row, decisive: Sequence[str], panel: Panel) -> list[str]:
+    """Cast votes into a derived row, from cheap to dear; the names of those that contradict it.
+
+    The free checks are all cast; models are asked as long as no vote that decides has contradicted
+    the label.
+    """
+    row.votes = {
+        **row.votes,
+        **{name: _CHECKS[name](row, parent) for name in checks_of(row, parent)},
+    }
+    against = disagreeing(row, decisive)
+    if not against:
+        for name, value in panel.votes(row, parent):
+            row.votes[name] = value
+            if against := disagreeing(row, decisive):
+                break
+    return against
 
 
 def disagreeing(row: Row, decisive: Sequence[str]) -> list[str]:
-    """Of the votes that decide, those that contradict the row's label."""
+    """Of the votes that decide, those that contradict the row's label.
+
+    "reader" stands for all readers' votes, "reader:NAME" for one's.
+    """
     return [
         name
         for name, value in sorted(row.votes.items())
-        if name.split(":")[0] in decisive and (value >= 0.5) != bool(row.sufficient)
+        if {name, name.split(":")[0]} & set(decisive) and (value >= 0.5) != bool(row.sufficient)
     ]

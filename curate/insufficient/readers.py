@@ -1,0 +1,95 @@
+"""Models' votes on a derived row: readers that answer, and a judge that is asked outright.
+
+They come after the free checks, on rows that passed those, the judge last: it costs most.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.chat import Chat, default_cache
+from curate.errors import UserError
+from curate.insufficient.made import answer_of
+from curate.recipe import ModelSettings, VerifySettings
+from curate.record import Row, read_parquet
+from curate.text import holds_any
+
+# The question of the sufficient-context autorater (Joren et al. 2025), in our own words.
+JUDGE_PROMPT = (
+    "Here are a context and a question. Is the context sufficient: could someone who knows "
+    "nothing else about the matter give the one definite answer from what the context says? A "
+    "question that presumes something false, or that could mean several things, has none. "
+    "Reply yes or no.\n\nContext:\n{context}\n\nQuestion: {question}"
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Those who vote: answers read from files, readers, and a judge."""
+
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name → row id → answer
+    readers: Mapping[str, Chat] = field(default_factory=dict)
+    judge: tuple[str, Chat] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether anyone must be asked over a network."""
+        return bool(self.readers) or self.judge is not None
+
+    def votes(self, row: Row, parent: Row) -> Iterator[tuple[str, float]]:
+        """Names and votes, from cheap to dear; whoever is not asked for costs nothing."""
+        for name, answers in self.files.items():
+            if row.id in answers:
+                yield f"reader:{name}", _agrees(answers[row.id], row, parent)
+        for name, reader in self.readers.items():
+            answer = answer_of(reader, row.context, row.question)
+            yield f"reader:{name}", _agrees(answer, row, parent)
+        if self.judge is not None:
+            name, chat = self.judge
+            prompt = JUDGE_PROMPT.format(context=row.context, question=row.question)
+            said = chat.ask([{"role": "user", "content": prompt}], max_tokens=4).casefold()
+            yield f"judge:{name}", _verdict(said)
+
+
+def _verdict(said: str) -> float:
+    if said.startswith("yes"):
+        return 1.0
+    return 0.0 if said.startswith("no") else 0.5  # half a vote speaks against "insufficient"
+
+
+def _agrees(answer: str, row: Row, parent: Row) -> float:
+    """A reader's vote: it found the accepted answer or, to an edited question, any at all."""
+    if not answer:
+        return 0.0
+    if row.question != parent.question:
+        return 1.0
+    return float(holds_any(answer, parent.answers) or holds_any(" ".join(parent.answers), [answer]))
+
+
+def panel_of(settings: VerifySettings) -> Panel:
+    """The panel that a recipe asks for; answers of models are cached for good."""
+    judge = settings.judge
+    return Panel(
+        {Path(path).stem: predictions(Path(path)) for path in settings.predictions},
+        {_name(each): chat_of(each) for each in settings.readers},
+        None if judge is None else (_name(judge), chat_of(judge)),
+    )
+
+
+def chat_of(settings: ModelSettings) -> Chat:
+    """The model behind a recipe's address."""
+    return Chat(settings.url, settings.model, default_cache())
+
+
+def _name(settings: ModelSettings) -> str:
+    return settings.name or settings.model or settings.url
+
+
+def predictions(path: Path) -> dict[str, str]:
+    """Row id → answer, of a ``predictions.parquet`` as `abstain evaluate` writes it."""
+    table = read_parquet(path)
+    for name in ("id", "prediction"):
+        if name not in table.column_names:
+            raise UserError(f"{path}: no column '{name}'; a reader's file needs id and prediction")
+    columns = (table.column(name).to_pylist() for name in ("id", "prediction"))
+    return dict(zip(*columns, strict=True))
