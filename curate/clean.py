@@ -23,6 +23,8 @@ _BREAK = re.compile(r"<(?:br|/p|/div|/li|/tr|/h[1-6])\b[^<>]{0,200}>", re.IGNORE
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,31}|#\d{1,7}|#x[0-9a-fA-F]{1,6});")
 _SPACES = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r" ?\n(?: ?\n)+ ?")
+# An answer of these alone says nothing; "%" or "<" may be what was asked for.
+_MARKS = re.compile(r"[\s.,;:!?…'\"“”‘’()\[\]{}·•_/\\|–—-]*")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
 # Whole lines that belong to a page and not to its text.
 _BOILERPLATE = re.compile(
@@ -148,7 +150,7 @@ def _objection(
     if row.sufficient and not answers:
         given = "; ".join(row.answers)[:200]
         return ("answer_not_found" if row.answers else "no_answer"), given
-    if row.sufficient and not any(character.isalnum() for a in answers for character in a):
+    if row.sufficient and all(_MARKS.fullmatch(answer) for answer in answers):
         return "empty_answer", "; ".join(answers)[:200]
     if settings.answer_in_question == "drop" and row.sufficient and _gives_away(question, answers):
         return "answer_in_question", "; ".join(answers)[:200]

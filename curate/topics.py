@@ -1,6 +1,7 @@
 """What contexts are about: k-means over TF-IDF, each cluster told by its weightiest words."""
 
 import re
+import warnings
 from collections.abc import Sequence
 
 TOPICS = 12
@@ -13,6 +14,7 @@ def topics(contexts: Sequence[str]) -> dict[str, int]:
     """Topic, named by four words, → contexts. Empty for fewer contexts than two topics need."""
     import numpy as np
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     count = min(TOPICS, len(contexts) // _EACH)
@@ -30,7 +32,9 @@ def topics(contexts: Sequence[str]) -> dict[str, int]:
     except ValueError:  # nothing but numbers and stop words
         return {}
     names = vectorizer.get_feature_names_out()
-    model = KMeans(count, n_init=1, max_iter=30, random_state=0).fit(vectors)
+    with warnings.catch_warnings():  # fewer distinct contexts than topics: some stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = KMeans(count, n_init=1, max_iter=30, random_state=0).fit(vectors)
     sizes = np.bincount(model.labels_, minlength=count)
     told = [
         " · ".join(names[i] for i in np.argsort(-centre)[:_WORDS])

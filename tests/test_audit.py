@@ -23,7 +23,8 @@ def rows_of(count: int, telltale: float, seed: int = 0) -> list[Row]:
         sufficient = n % 2 == 0
         context = " ".join(draw.choice(WORDS, 20))
         asked = " ".join(draw.choice(WORDS, 5))
-        never = " never" if not sufficient and draw.random() < telltale else ""
+        # As long as the other, and as small a word: only the question's wording tells.
+        never = " never" if not sufficient and draw.random() < telltale else " there"
         answers = context.split()[:1] if sufficient else []
         rows.append(make_row(f"Who{never} {asked}?", context, answers, f"d{n % 20}"))
     return rows

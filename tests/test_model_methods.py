@@ -1,6 +1,7 @@
 """Methods and votes that need a model: a scripted server, and a real one that says anything."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +26,8 @@ ROW = make_row("Who built Arden Castle?", CASTLE, ["Hugo Mason"])
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """An OpenAI-compatible server that says what ``server.say(prompt)`` gives; it counts."""
-    monkeypatch.setattr(readers, "default_cache", lambda: tmp_path / "answers")
+    cache = tmp_path / "answers"
+    monkeypatch.setattr(readers, "default_cache", lambda: cache)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,7 +52,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
             pass
 
     httpd: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.asked = []
+    httpd.asked, httpd.cache = [], cache
     httpd.address = f"http://127.0.0.1:{httpd.server_address[1]}/v1"
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
@@ -60,9 +62,13 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     thread.join()
 
 
-def derived(server: Any, say: Callable[[str], str], *methods: str, **verify: Any) -> Derived:
+def derived(
+    server: Any, say: Callable[[str], str], *methods: str, keep: bool = False, **verify: Any
+) -> Derived:
     """What is made of one row and three passages with this server for every model."""
     server.say = say
+    if not keep:
+        shutil.rmtree(server.cache, ignore_errors=True)
     model = {"url": server.address}
     passages = [
         Passage(f"The gate {n} of Arden Castle is red.", "d", f"gate {n}", "train")
@@ -149,8 +155,9 @@ def test_readers_decide_where_the_recipe_says_so(server: Any) -> None:
 
 
 def test_nothing_is_asked_twice(server: Any) -> None:
+    judge = {"url": server.address}
     for _ in range(2):
-        derived(server, lambda _: "unanswerable", "evidence_removed", judge={"url": server.address})
+        derived(server, lambda _: "unanswerable", "evidence_removed", keep=True, judge=judge)
     assert len(server.asked) == 2
 
 

@@ -124,7 +124,7 @@ def test_audit_shortcuts_names_what_tells_and_holds_a_limit(folder: Path) -> Non
     found = {each["features"]: each for each in json.loads(done.stdout)}
     assert set(found) == {"question alone", "context alone", "overlap alone"}
     # "Who built …" is never answered here, and the audit must see it.
-    assert found["question alone"]["auroc"]["value"] > 0.8
+    assert found["question alone"]["auroc"]["value"] > 0.7
     strict = curate("audit", "shortcuts", folder / "set", "--limit", 0.7)
     assert strict.returncode == 1 and "question alone" in strict.stdout
 

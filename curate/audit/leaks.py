@@ -60,16 +60,14 @@ def _near_duplicates(splits: Mapping[str, Sequence[Row]]) -> list[Leak]:
         for row in rows:
             if row.context:
                 holders[row.context].setdefault(fold, row.id)
-    contexts = sorted(holders)
+    contexts, order = sorted(holders), list(splits)
+    value = f"similarity of at least {SIMILAR:g}"
     found = []
     for one, other in joins(contexts):
-        pairs = itertools.product(holders[contexts[one]].items(), holders[contexts[other]].items())
-        value = f"similarity of at least {SIMILAR:g}"
-        found += [
-            Leak("near_duplicate", value, fold, row, second, name)
-            for (fold, row), (second, name) in pairs
-            if fold != second
-        ]
+        for pair in itertools.product(*(holders[contexts[n]].items() for n in (one, other))):
+            first, second = sorted(pair, key=lambda item: order.index(item[0]))
+            if first[0] != second[0]:
+                found.append(Leak("near_duplicate", value, *first, *second))
     return found
 
 

@@ -71,8 +71,8 @@ def panel_of(settings: VerifySettings) -> Panel:
     judge = settings.judge
     return Panel(
         {Path(path).stem: predictions(Path(path)) for path in settings.predictions},
-        {_name(each): chat_of(each) for each in settings.readers},
-        None if judge is None else (_name(judge), chat_of(judge)),
+        dict(_named(each) for each in settings.readers),
+        None if judge is None else _named(judge),
     )
 
 
@@ -81,8 +81,9 @@ def chat_of(settings: ModelSettings) -> Chat:
     return Chat(settings.url, settings.model, default_cache())
 
 
-def _name(settings: ModelSettings) -> str:
-    return settings.name or settings.model or settings.url
+def _named(settings: ModelSettings) -> tuple[str, Chat]:
+    chat = chat_of(settings)
+    return settings.name or chat.model, chat
 
 
 def predictions(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from curate.insufficient.question_edits import is_supported
 from curate.insufficient.readers import Panel
 from curate.record import Row
-from curate.text import holds_any, words
+from curate.text import content_words, holds_any, words
 from curate.variants import holds_variant
 
 ANSWER_PRESENT = "answer_present"
@@ -36,7 +36,7 @@ def premise_supported(row: Row, parent: Row) -> float:
     """Whether the context speaks of what an edit has put into the question."""
     before = set(words(parent.question))
     edit = " ".join(word for word in words(row.question) if word not in before)
-    return float(bool(edit) and is_supported(row.context, edit, row.question))
+    return float(bool(content_words(edit)) and is_supported(row.context, edit, row.question))
 
 
 _CHECKS: dict[str, Callable[[Row, Row], float]] = {
