@@ -16,9 +16,10 @@ from abstain import report
 from abstain.answer import Answering
 from abstain.evidence import Evidence
 from abstain.groups import resampling_groups
-from abstain.metrics import Judged, aurc, auroc, compute, coverage_at_risk, with_intervals
+from abstain.metrics import Judged, aurc, compute, coverage_at_risk, with_intervals
 from abstain.predict import Predictions, predict
 from abstain.signals import SIGNALS, Array
+from curate.auroc import auroc
 from curate.bootstrap import intervals
 from curate.errors import UserError
 from curate.files import replacing, writable_folder, write_json, write_text

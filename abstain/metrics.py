@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abstain.signals import Array
+from curate.auroc import auroc
 from curate.bootstrap import Interval, intervals
 from curate.text import normalise
 
@@ -56,18 +57,6 @@ class Judged:
     def take(self, rows: NDArray[np.int64]) -> "Judged":
         """Some of the rows, possibly more than once (for the bootstrap)."""
         return Judged(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-
-def auroc(score: Array, positive: Flags) -> float:
-    """P(a positive row scores above a negative one), ties counting half; NaN for one class."""
-    from scipy.stats import rankdata
-
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def expected_errors(confidence: Array, right: Flags) -> Array:

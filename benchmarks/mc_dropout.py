@@ -28,11 +28,12 @@ from abstain.answer import Answer
 from abstain.answerer import Answerer, load_answerer
 from abstain.evidence import DropoutSettings, Evidence, Scope
 from abstain.groups import context_groups, draw_contexts
-from abstain.metrics import Judged, auroc
+from abstain.metrics import Judged
 from abstain.predict import judge
 from abstain.run import weights_hash
 from abstain.signals import SIGNALS, Array, available, matrix
 from benchmarks.mc_dropout_page import GREEDY, document
+from curate.auroc import auroc
 from curate.bootstrap import intervals
 from curate.files import write_json, write_text
 from curate.record import Row, digest, read_fold

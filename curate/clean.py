@@ -4,6 +4,7 @@ Row-wise: a row's fate depends on that row alone, so any engine may run it on an
 """
 
 import dataclasses
+import functools
 import html
 import re
 from collections import Counter
@@ -25,6 +26,7 @@ _SPACES = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r" ?\n(?: ?\n)+ ?")
 # An answer of these alone says nothing; "%" or "<" may be what was asked for.
 _MARKS = re.compile(r"[\s.,;:!?…'\"“”‘’()\[\]{}·•_/\\|–—-]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
 # Whole lines that belong to a page and not to its text.
 _BOILERPLATE = re.compile(
@@ -46,6 +48,8 @@ def _without_entities(text: str) -> str:
 
 
 def _repaired(text: str) -> str:
+    if text.isascii() and not _CONTROL.search(text):
+        return text  # there is nothing that it could repair
     return ftfy.fix_text(text, uncurl_quotes=False, unescape_html=False)
 
 
@@ -66,9 +70,20 @@ EDITS: dict[str, Callable[[str], str]] = {
 def clean_text(text: str, edits: Counter[str] | None = None) -> str:
     """One text without HTML remains, with its Unicode repaired and its white space folded.
 
-    Line breaks are kept, at most two in a row: they carry a passage's structure. Cleaning is
-    repeated until nothing changes (`&amp;lt;` hides a tag behind two entities), so that a text
-    which was cleaned before stays as it is. ``edits`` counts what was done.
+    Line breaks are kept, at most two in a row: they carry a passage's structure. ``edits`` counts
+    what was done.
+    """
+    cleaned, done = _cleaned(text)
+    if edits is not None:
+        edits.update(done)
+    return cleaned
+
+
+@functools.lru_cache(maxsize=5_000)  # a context comes with each of its questions
+def _cleaned(text: str) -> tuple[str, frozenset[str]]:
+    """Repeated until nothing changes (`&amp;lt;` hides a tag behind two entities).
+
+    So a text that was cleaned before stays as it is.
     """
     done: set[str] = set()
     while True:
@@ -79,10 +94,7 @@ def clean_text(text: str, edits: Counter[str] | None = None) -> str:
                 done.add(name)
             text = edited
         if text == before:
-            break
-    if edits is not None:
-        edits.update(done)
-    return text
+            return text, frozenset(done)
 
 
 def clean_context(text: str, settings: CleanSettings, edits: Counter[str] | None = None) -> str:
@@ -186,8 +198,9 @@ def _realign(row: Row, context: str) -> list[tuple[str, int]]:
 def _place(row: Row, start: int, cleaned: str, context: str) -> int:
     """Where a piece of the row's context stands in the cleaned one; −1 where it does not."""
     # What stands before it shrinks or grows in cleaning, and it moves along.
-    hint = len(clean_text(row.context[: max(start, 0)])) if start > 0 else 0
-    return nearest(context, cleaned, hint)
+    if start > 0 and context != row.context:
+        start = len(clean_text(row.context[:start]))
+    return nearest(context, cleaned, max(start, 0))
 
 
 def _moved(row: Row, start: int, end: int, context: str) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """Texts as answers are compared: SQuAD's normalisation, and finding an answer in a context."""
 
+import functools
 import re
 import string
 from collections.abc import Iterable, Sequence
@@ -46,12 +47,17 @@ def content_words(text: str) -> set[str]:
     return {word for word in words(text) if word not in _SMALL}
 
 
+@functools.lru_cache(maxsize=2_000)
+def _joined(context: str) -> str:
+    return f" {' '.join(words(context))} "
+
+
 def holds_any(context: str, answers: Iterable[str]) -> bool:
     """Whether any of the answers occurs in the context as a run of whole words.
 
     An answer without a word to compare ("A", "%") is looked for as it is written.
     """
-    haystack = f" {' '.join(words(context))} "
+    haystack = _joined(context)
     for answer in answers:
         found = words(answer)
         if found and f" {' '.join(found)} " in haystack:

@@ -112,8 +112,13 @@ def _figures(tokens: list[str]) -> list[str]:
     return result
 
 
+@functools.lru_cache(maxsize=10_000)
+def _joined(context: str) -> str:
+    return f" {' '.join(canonical(context))} "
+
+
 def holds_variant(context: str, answers: Iterable[str]) -> bool:
     """Whether any answer stands in the context in some form."""
-    haystack = f" {' '.join(canonical(context))} "
+    haystack = _joined(context)
     found = (canonical(answer) for answer in answers)
     return any(tokens and f" {' '.join(tokens)} " in haystack for tokens in found)

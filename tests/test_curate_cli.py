@@ -92,7 +92,7 @@ def test_wrong_usage_exits_with_2_and_a_hint(arguments: list[str]) -> None:
 def test_build_tells_a_person_what_came_of_the_rows(folder: Path, tmp_path: Path) -> None:
     done = curate("build", folder / "r.yaml", "--out", tmp_path / "out")
     assert done.returncode == 0
-    assert re.search(r"insufficient +120 +\d+ +192 +\d+", done.stdout)
+    assert re.search(r"insufficient +120 +\d+ +\d+ +\d+", done.stdout)
     assert "train" in done.stdout
     assert str(tmp_path / "out" / "report.html") in done.stdout
 

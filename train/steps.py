@@ -14,9 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from abstain.calibrator import fit
 from abstain.head import SufficiencyHead
-from abstain.metrics import auroc
 from abstain.prefix import forward
 from abstain.selection import log_loss
+from curate.auroc import auroc
 from train.collate import Example, Pack, make_pack
 
 Batch = list[list[Example]]  # the packs of one optimiser step

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.auroc import auroc
 from curate.bootstrap import Interval, intervals
 from curate.record import Row
 from curate.text import content_words, words
@@ -60,37 +61,38 @@ def _groups(rows: Sequence[Row]) -> list[str]:
 
 def unseen_scores(name: str, rows: Sequence[Row]) -> NDArray[np.float64]:
     """Log-odds of "sufficient" [rows], each from a fit without the row's document."""
+    return _scores(_features(name, rows)[0], labels_of(rows), _groups(rows))
+
+
+def _scores(features: Any, labels: NDArray[np.bool_], groups: Sequence[str]) -> NDArray[np.float64]:
     from sklearn.model_selection import GroupKFold
 
-    labels, groups = labels_of(rows), _groups(rows)
-    scores = np.zeros(len(rows))
+    scores = np.zeros(len(labels))
     folds = GroupKFold(min(FOLDS, len(set(groups))))
     for train, test in folds.split(scores, groups=groups):
         if len(set(labels[train])) == 2:
-            model = _model(name).fit([rows[i] for i in train], labels[train])
-            scores[test] = model.decision_function([rows[i] for i in test])
+            model = _classifier().fit(features[train], labels[train])
+            scores[test] = model.decision_function(features[test])
     return scores
 
 
-def _measure(name: str, rows: Sequence[Row], labels: NDArray[Any], groups: list[str]) -> Shortcut:
-    from sklearn.metrics import roc_auc_score
+def _measure(
+    name: str, rows: Sequence[Row], labels: NDArray[np.bool_], groups: Sequence[str]
+) -> Shortcut:
+    features, names = _features(name, rows)
+    scores = _scores(features, labels, groups)
+    found = intervals(lambda some: {"auroc": auroc(scores[some], labels[some])}, groups)
+    weights = _classifier().fit(features, labels).coef_[0]
+    order = np.argsort(-np.abs(weights))[:TELLTALES]
+    telltales = [(str(names[i]), round(float(weights[i]), 3)) for i in order]
+    return Shortcut(name, found["auroc"], telltales)
 
-    scores = unseen_scores(name, rows)
 
-    def area(some: NDArray[np.int64]) -> dict[str, float]:
-        both = len(set(labels[some])) == 2
-        return {"auroc": float(roc_auc_score(labels[some], scores[some])) if both else np.nan}
-
-    whole = _model(name).fit(list(rows), labels)
-    return Shortcut(name, intervals(area, groups)["auroc"], _telltales(whole))
-
-
-def _model(name: str) -> Any:
+def _features(name: str, rows: Sequence[Row]) -> tuple[Any, Sequence[str]]:
+    """A sparse matrix [rows, features] and the features' names; no label is looked at."""
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
+    from sklearn.preprocessing import MaxAbsScaler
 
     vectors: Any = DictVectorizer()
     if name != "overlap alone":
@@ -101,12 +103,14 @@ def _model(name: str) -> Any:
             tokenizer=_TOKEN.findall,
             token_pattern=None,
         )
-    return make_pipeline(
-        FunctionTransformer(_READERS[name]),
-        vectors,
-        MaxAbsScaler(),
-        LogisticRegression(max_iter=1000),
-    )
+    matrix = vectors.fit_transform(_READERS[name](rows))
+    return MaxAbsScaler().fit_transform(matrix), vectors.get_feature_names_out()
+
+
+def _classifier() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=1000)
 
 
 def _questions(rows: Sequence[Row]) -> list[str]:
@@ -138,10 +142,3 @@ _READERS = {
     "context alone": _contexts,
     "overlap alone": _overlaps,
 }
-
-
-def _telltales(model: Any) -> list[tuple[str, float]]:
-    """The features of the greatest weights, those that speak for "sufficient" positive."""
-    names, weights = model[1].get_feature_names_out(), model[-1].coef_[0]
-    order = np.argsort(-np.abs(weights))[:TELLTALES]
-    return [(str(names[i]), round(float(weights[i]), 3)) for i in order]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from curate.dedup import Key, context_id, key
 from curate.insufficient import distracted, noise_passages, verify
 from curate.insufficient.made import Made, World
-from curate.insufficient.methods import MAKERS, READERS, WRITERS, usable
+from curate.insufficient.methods import MAKERS, NEEDS, READERS, WRITERS, usable
 from curate.insufficient.passages import build_index
 from curate.insufficient.readers import Panel, chat_of, panel_of
 from curate.recipe import InsufficientSettings
@@ -136,7 +136,7 @@ def _derive_fold(rows: list[Row], making: "_Making") -> None:
     attempts = {}
     for method in making.methods:
         if method != distracted.METHOD:
-            members = list(parents)
+            members = [row for row in parents if method not in NEEDS or NEEDS[method](row)]
             random.Random(f"{making.world.seed}/{method}/{rows[0].fold}").shuffle(members)
             attempts[method] = making.attempts(members, method)
     with tqdm(total=missing, desc=f"derive {rows[0].fold}", unit="row", leave=False) as bar:

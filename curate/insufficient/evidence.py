@@ -2,47 +2,33 @@
 
 import functools
 import re
-from typing import Any
 
 from curate.record import NOT_A_SPAN, Row
 from curate.text import holds_any
 
 
-@functools.cache
-def _segmenter() -> Any:
-    import pysbd
-
-    return pysbd.Segmenter(language="en", clean=False, char_span=False)
-
-
-def _segment(line: str) -> list[str]:
-    if not line:
-        return []
-    try:
-        found: list[str] = _segmenter().segment(line)
-    except ValueError:  # pysbd stumbles over some control characters, which cleaning takes out
-        return [line]
-    return found
-
-
-def sentences(text: str) -> list[tuple[int, int]]:
+@functools.lru_cache(maxsize=10_000)
+def sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Start and end of each sentence; line breaks end one, and together they are the whole text.
 
     White space belongs to the sentence before it (at the very start, to the one behind it).
     """
+    from sentencex import get_sentence_boundaries
+
     starts = [0]
     for match in re.finditer(r"[^\n]+", text):
         line = match.group()
         here = match.start() + len(line) - len(line.lstrip())
-        for index, piece in enumerate(_segment(line.strip())):
-            found = text.find(piece.strip(), here, match.end())
-            if index == 0 and text[:here].strip():
-                starts.append(here)
-            elif index > 0 and piece.strip() and found > here:
-                starts.append(found)  # a piece that the segmenter altered joins its neighbour
-            here = max(here, found + len(piece.strip())) if found >= 0 else here
+        if here == match.end():
+            continue
+        for found in get_sentence_boundaries("en", text[here : match.end()]):
+            start = here + found["start_index"]
+            # What goes on in small letters was no end: "the firm Yahoo! is meant".
+            if text[:start].strip() and (start == here or not text[start].islower()):
+                starts.append(start)
+    starts = sorted(set(starts))
     ends = [*starts[1:], len(text)]
-    return list(zip(starts, ends, strict=True)) if text else []
+    return tuple(zip(starts, ends, strict=True)) if text else ()
 
 
 def spans(row: Row) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ two are alike, and that is told by their form. Kinds: ``year``, ``date``, ``mone
 ``number``, and ``name``.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class Mention:
     kind: str
 
 
-def mentions(text: str) -> list[Mention]:
+@functools.lru_cache(maxsize=10_000)
+def mentions(text: str) -> tuple[Mention, ...]:
     """All of them, in order; a sentence's first word is a name only where it goes on as one."""
     found = []
     for match in _FINDER.finditer(text):
@@ -58,7 +60,7 @@ def mentions(text: str) -> list[Mention]:
             if start >= end:
                 continue
         found.append(Mention(start, end, text[start:end], kind))
-    return found
+    return tuple(found)
 
 
 def _behind_small_words(text: str, start: int, end: int) -> int:

@@ -1,6 +1,7 @@
 """All methods by name, and what those that need a model need."""
 
 import logging
+from collections.abc import Callable
 
 from curate.insufficient import (
     antonym,
@@ -23,6 +24,7 @@ from curate.insufficient import (
 )
 from curate.insufficient.made import Maker
 from curate.recipe import InsufficientSettings
+from curate.record import Row
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ WRITERS: dict[str, Maker] = {
 }
 READERS: dict[str, Maker] = {rematched.METHOD: rematched.make}
 MAKERS: dict[str, Maker] = {module.METHOD: module.make for module in _MODULES} | WRITERS | READERS
+# What a row must have for a method to be tried on it at all.
+NEEDS: dict[str, Callable[[Row], bool]] = {partial_evidence.METHOD: partial_evidence.applies}
 
 
 def usable(settings: InsufficientSettings) -> list[str]:

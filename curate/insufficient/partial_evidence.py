@@ -14,6 +14,11 @@ from curate.text import holds_any
 METHOD, REASON = "partial_evidence", "partial_evidence"
 
 
+def applies(row: Row) -> bool:
+    """Whether anyone has marked what the answer rests on."""
+    return bool(row.evidence)
+
+
 def make(row: Row, world: World) -> Made | None:
     """The context without one of its supporting passages; None with fewer than two of them.
 
@@ -26,7 +31,7 @@ def make(row: Row, world: World) -> Made | None:
         for number, (start, end) in enumerate(passages)
         if any(a < end and start < b for a, b in spans(row))
     ]
-    if not row.evidence or len(supporting) < 2:
+    if len(supporting) < 2:
         return None
     holding = [n for n in supporting if holds_any(row.context[slice(*passages[n])], row.answers)]
     gone = world.random(METHOD, row).choice(holding or supporting)

@@ -70,7 +70,6 @@ class PassageIndex:
 
 def build_index(passages: Iterable[tuple[str, str, str]]) -> PassageIndex:
     """Index context, document and cluster, one of each cluster; their order settles ties."""
-    logging.getLogger("bm25s").setLevel(logging.WARNING)
     by_cluster: dict[str, tuple[str, str]] = {}
     for context, document, cluster in dict.fromkeys(passages):
         by_cluster.setdefault(cluster or context_id(context), (context, document))
@@ -91,6 +90,7 @@ def build_index(passages: Iterable[tuple[str, str, str]]) -> PassageIndex:
 def _index(members: Sequence[tuple[str, str, str]]) -> _Shard:
     import bm25s
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     contexts, clusters, documents = zip(*members, strict=True)
     retriever = bm25s.BM25(method="lucene")
     retriever.index([words(context) for context in contexts], show_progress=False)

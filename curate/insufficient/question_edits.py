@@ -5,6 +5,7 @@ hangs on what the context says about the edit (Rajpurkar et al. 2018 list negati
 entity swaps and impossible conditions among SQuAD 2.0's own ways; Gautam et al. 2023 make them).
 """
 
+import functools
 from collections.abc import Iterable
 
 from curate.insufficient.evidence import sentences
@@ -22,13 +23,17 @@ def is_supported(context: str, edit: str, question: str) -> bool:
     """
     told = content_words(edit)
     rest = content_words(question) - told
-    before: set[str] = set()
-    for start, end in sentences(context):
-        here = set(words(context[start:end]))
+    before: frozenset[str] = frozenset()
+    for here in _sentence_words(context):
         if told <= here and len(rest & (here | before)) >= SUPPORTED * len(rest):
             return True
         before = here
     return False
+
+
+@functools.lru_cache(maxsize=10_000)
+def _sentence_words(context: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(words(context[start:end])) for start, end in sentences(context))
 
 
 def first_that_fits(
