@@ -109,9 +109,11 @@ def test_a_year_gives_way_to_another() -> None:
     [
         ("When was it built?", "When wasn't it built?"),
         ("What did Ann buy?", "What didn't Ann buy?"),
-        ("Is it open?", "Isn't it open?"),
+        ("Is it open?", None),
         ("Who wrote it?", "Who never wrote it?"),
         ("Which king ruled first?", "Which king never ruled first?"),
+        ("What entity enforces it?", None),
+        ("How much was sold?", None),
         ("What was not sold?", None),
         ("How many people live there?", None),
     ],

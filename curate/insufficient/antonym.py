@@ -5,6 +5,7 @@ import re
 from curate.insufficient.made import Made, World
 from curate.insufficient.question_edits import first_that_fits
 from curate.record import Row
+from curate.text import asking_word
 
 METHOD, REASON = "antonym", "false_premise"
 _PAIRS = """
@@ -23,14 +24,14 @@ included excluded; including excluding; create destroy; created destroyed; build
 built demolished; join leave; joined left; attack defend; attacked defended; attacking defending
 love hate; loved hated; like dislike; liked disliked; succeed fail; succeeded failed
 success failure; successful unsuccessful; advantage disadvantage; advantages disadvantages
-strength weakness; strengths weaknesses; benefit drawback; benefits drawbacks; cause prevent
-caused prevented; causes prevents; improve worsen; improved worsened; strengthen weaken
-strengthened weakened; raise lower; raised lowered; expand contract; expanded contracted
+strength weakness; strengths weaknesses; benefit drawback; benefits drawbacks; improve worsen
+improved worsened; strengthen weaken; strengthened weakened; raise lower
+raised lowered; expand contract; expanded contracted
 major minor; majority minority; maximum minimum; public private; internal external; legal illegal
 rich poor; high low; strong weak; old new; young old; early late; hot cold; fast slow; hard easy
 difficult easy; heavy light; deep shallow; wide narrow; thick thin; dry wet; safe dangerous
 common rare; popular unpopular; ancient modern; positive negative; direct indirect; formal informal
-similar different; same different; possible impossible; able unable; dependent independent
+possible impossible; able unable; dependent independent
 ally enemy; allies enemies; friend enemy; friends enemies; victory defeat; victories defeats
 birth death; born died; alive dead; male female; men women; man woman; boys girls; king queen
 father mother; son daughter; sons daughters; brother sister; husband wife; parent child
@@ -57,12 +58,14 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 def make(row: Row, world: World) -> Made | None:
     """One word replaced, seeded where several could be; intensity 1. None where none has one."""
-    found = [m for m in _WORD.finditer(row.question) if m.group().casefold() in OPPOSITES]
+    if not asking_word(row.question):
+        return None
+    # "New" in "New York" is no word to turn round.
+    found = [m for m in _WORD.finditer(row.question) if m.group() in OPPOSITES]
     world.random(METHOD, row).shuffle(found)
     edits = []
     for match in found:
-        other = OPPOSITES[match.group().casefold()]
-        other = other.capitalize() if match.group()[0].isupper() else other
+        other = OPPOSITES[match.group()]
         edits.append((other, row.question[: match.start()] + other + row.question[match.end() :]))
     fits = first_that_fits(row.context, edits, row.question)
     return Made(REASON, 1.0, question=fits[1]) if fits is not None else None

@@ -10,7 +10,7 @@ from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import Mention, alike, mentions
 from curate.insufficient.question_edits import first_that_fits
 from curate.record import Row
-from curate.text import holds_any
+from curate.text import asking_word, holds_any
 
 METHOD, REASON = "entity_swapped", "false_premise"
 KINDS = ("name",)
@@ -23,15 +23,22 @@ def make(row: Row, world: World) -> Made | None:
 
 def swap(row: Row, world: World, method: str, kinds: tuple[str, ...]) -> Made | None:
     """The question with one mention of these kinds replaced; None where nothing fits."""
+    if not asking_word(row.question):
+        return None  # "Did Ada leave?" with another name in it has an answer: no
     here = [m for m in mentions(row.question) if m.kind in kinds]
     # Only what the context speaks of: a name that it does not know may be swapped unseen.
     here = [mention for mention in here if holds_any(row.context, [mention.text])]
     for intensity, source in _sources(row, world):
-        others = [m for m in mentions(source) if m.kind in kinds]
+        others = [m for m in mentions(source) if m.kind in kinds and not _is_adjective(m)]
         found = first_that_fits(row.context, _edits(row, world, method, here, others), row.question)
         if found is not None:
             return Made(REASON, intensity, question=found[1])
     return None
+
+
+def _is_adjective(mention: Mention) -> bool:
+    """Whether a single word has the form of one: "Polish" where no noun follows is cut short."""
+    return mention.kind == "name" and mention.text.endswith(("ish", "ese", "ian", "ican", "ic"))
 
 
 def _sources(row: Row, world: World) -> Iterator[tuple[float, str]]:

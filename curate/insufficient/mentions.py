@@ -17,7 +17,7 @@ _PATTERNS = (
     ("date", rf"\b(?:{_MONTH}) \d{{4}}\b"),
     ("money", rf"[$€£¥]\s?(?:{_NUMBER}){_SCALE}"),
     ("percent", rf"\b(?:{_NUMBER})\s?(?:%|percent\b|per cent\b)"),
-    ("year", r"\b1[0-9]{3}\b(?!,)|\b20[0-9]{2}\b(?!,)"),
+    ("year", r"\b1[0-9]{3}\b(?!,\d)|\b20[0-9]{2}\b(?!,\d)"),
     ("number", rf"\b(?:{_NUMBER}){_SCALE}\b"),
     # Capitalised words, with small ones between them: "Duke of York", "Bank of the West".
     (
@@ -33,9 +33,13 @@ whom whose what which when where why how is are was were do does did has have ha
 would should may might must in on at by for from to of with without and or but if as after before
 during since until while although though because however many most some all each every both another
 other such one two three first second last also not no yes according among between about under over
-into through against upon via per
+into through against upon via per fourth fifth sixth seventh eighth ninth tenth next former latter
 """
 _NO_NAMES = frozenset(_SMALL.split())
+
+
+_MODAL = re.compile(r"\b(?:do|does|did|can|could|will|would|shall|should|may|might|must)\b[^.?!]*$")
+_ABBREVIATION = re.compile(r"\b(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|Jr|Sr|No|vs|[A-Z])\.$")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Mention:
     end: int
     text: str
     kind: str
+    attributive: bool = False  # it qualifies a noun: "Polish" in "the Polish army"
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -57,10 +62,34 @@ def mentions(text: str) -> tuple[Mention, ...]:
         start, end = match.span()
         if kind == "name":
             start = _behind_small_words(text, start, end)
-            if start >= end:
+            if start >= end or _ABBREVIATION.search(text, start, end + 1):
                 continue
-        found.append(Mention(start, end, text[start:end], kind))
-    return tuple(found)
+        # Behind "did" or "can" a bare verb may follow its subject: "did Ada leave".
+        attributive = kind == "name" and _qualifies(text, end) and not _MODAL.search(text[:start])
+        found.append(Mention(start, end, text[start:end], kind, attributive))
+    named = {text[m.start : m.end] for m in found if not _opens_a_sentence(text, m.start)}
+    return tuple(
+        mention
+        for mention in found
+        # A single word at the start of a sentence may be any word: "Following this, …".
+        if mention.kind != "name"
+        or " " in mention.text
+        or mention.text in named
+        or not _opens_a_sentence(text, mention.start)
+    )
+
+
+def _opens_a_sentence(text: str, start: int) -> bool:
+    return re.search(r"(?:^|[.!?:\n][\"'”’)\]]*)\s*$", text[max(0, start - 6) : start]) is not None
+
+
+def _qualifies(text: str, end: int) -> bool:
+    """Whether a noun seems to follow: a word in small letters that is neither small nor a verb."""
+    following = re.match(r" ([a-z]+)", text[end : end + 30])
+    if following is None:
+        return False
+    word = following.group(1)
+    return word not in _NO_NAMES and not word.endswith(("ed", "s"))
 
 
 def _behind_small_words(text: str, start: int, end: int) -> int:
@@ -80,6 +109,9 @@ def alike(one: Mention, other: Mention) -> bool:
         return False
     if one.kind != "name":
         return True
-    return one.text.isupper() == other.text.isupper() and (
-        abs(len(one.text.split()) - len(other.text.split())) <= 1
+    return (
+        one.text.isupper() == other.text.isupper()
+        and one.attributive == other.attributive
+        and (len(one.text.split()) == 1) == (len(other.text.split()) == 1)
+        and abs(len(one.text.split()) - len(other.text.split())) <= 1
     )

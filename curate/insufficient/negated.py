@@ -4,6 +4,7 @@ import re
 
 from curate.insufficient.made import Made, World
 from curate.record import Row
+from curate.text import asking_word
 
 METHOD, REASON = "negated", "false_premise"
 _CONTRACTED = {
@@ -26,8 +27,10 @@ _CONTRACTED = {
 }
 _ALREADY = re.compile(r"\b(?:not|never|no|without|except|nor|neither)\b|n['’]t\b", re.IGNORECASE)
 _AUXILIARY = re.compile(rf"\b(?:{'|'.join(_CONTRACTED)})\b", re.IGNORECASE)
-# "Who wrote it?": no auxiliary, and the wh-word is the subject.
-_SUBJECT = re.compile(r"^\s*(?:who|what|which \w+)\s+(?=[a-z]+)", re.IGNORECASE)
+# "Who wrote it?": no auxiliary, and the wh-word is the subject; "what" may qualify a noun instead.
+_SUBJECT = re.compile(r"^\s*(?:who\s+(?=[a-z])|(?:what|which \w+)\s+(?=[a-z]+ed\b))", re.IGNORECASE)
+# "How much was not …?" is told by how much was, and "did it not …?" by whether it did.
+_COUNTS = re.compile(r"\bhow\b", re.IGNORECASE)
 
 
 def make(row: Row, _: World) -> Made | None:
@@ -36,7 +39,7 @@ def make(row: Row, _: World) -> Made | None:
     A contraction needs no parse: it keeps its place whatever the subject is.
     """
     question = row.question
-    if _ALREADY.search(question):
+    if _ALREADY.search(question) or _COUNTS.search(question) or not asking_word(question):
         return None
     if match := _AUXILIARY.search(question):
         edited = _CONTRACTED[match.group().casefold()]

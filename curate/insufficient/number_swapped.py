@@ -8,6 +8,7 @@ from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import mentions
 from curate.insufficient.question_edits import first_that_fits
 from curate.record import Row
+from curate.text import asking_word
 
 METHOD, REASON = "number_swapped", "false_premise"
 KINDS = ("year", "date", "money", "percent", "number")
@@ -19,12 +20,18 @@ def make(row: Row, world: World) -> Made | None:
 
 
 def _made_up(row: Row, world: World) -> Made | None:
+    if not asking_word(row.question):
+        return None
     random = world.random(METHOD, row)
     edits = []
     for mention in mentions(row.question):
         if mention.kind in ("year", "number") and mention.text.isdigit():
             value = int(mention.text)
-            step = random.randint(2, 9) if mention.kind == "year" else random.randint(1, 1 + value)
+            step = (
+                random.randint(2, 9)
+                if mention.kind == "year"
+                else random.randint(1, 2 + value // 4)
+            )
             other = str(value + step)
             edited = row.question[: mention.start] + other + row.question[mention.end :]
             if other not in row.context:
