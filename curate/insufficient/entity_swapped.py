@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import Mention, alike, mentions
-from curate.insufficient.question_edits import first_that_fits
+from curate.insufficient.question_edits import SUPPORTED, first_that_fits
 from curate.record import Row
 from curate.text import asking_word, holds_any
+from curate.variants import canonical
 
 METHOD, REASON = "entity_swapped", "false_premise"
 KINDS = ("name",)
@@ -21,7 +22,9 @@ def make(row: Row, world: World) -> Made | None:
     return swap(row, world, METHOD, KINDS)
 
 
-def swap(row: Row, world: World, method: str, kinds: tuple[str, ...]) -> Made | None:
+def swap(
+    row: Row, world: World, method: str, kinds: tuple[str, ...], share: float = SUPPORTED
+) -> Made | None:
     """The question with one mention of these kinds replaced; None where nothing fits."""
     if not asking_word(row.question):
         return None  # "Did Ada leave?" with another name in it has an answer: no
@@ -30,7 +33,8 @@ def swap(row: Row, world: World, method: str, kinds: tuple[str, ...]) -> Made | 
     here = [mention for mention in here if holds_any(row.context, [mention.text])]
     for intensity, source in _sources(row, world):
         others = [m for m in mentions(source) if m.kind in kinds and not _is_adjective(m)]
-        found = first_that_fits(row.context, _edits(row, world, method, here, others), row.question)
+        edits = _edits(row, world, method, here, others)
+        found = first_that_fits(row.context, edits, row.question, share)
         if found is not None:
             return Made(REASON, intensity, question=found[1])
     return None
@@ -57,6 +61,7 @@ def _edits(
         for old in here
         for new in {mention.text: mention for mention in others}.values()
         if alike(old, new)
+        and canonical(old.text) != canonical(new.text)  # "Normans" is no other than "Norman"
         and not holds_any(row.question, [new.text])
         and not holds_any(new.text, [old.text, *row.answers])
         and not holds_any(" ".join(row.answers), [new.text])

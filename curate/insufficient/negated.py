@@ -29,8 +29,8 @@ _ALREADY = re.compile(r"\b(?:not|never|no|without|except|nor|neither)\b|n['’]t
 _AUXILIARY = re.compile(rf"\b(?:{'|'.join(_CONTRACTED)})\b", re.IGNORECASE)
 # "Who wrote it?": no auxiliary, and the wh-word is the subject; "what" may qualify a noun instead.
 _SUBJECT = re.compile(r"^\s*(?:who\s+(?=[a-z])|(?:what|which \w+)\s+(?=[a-z]+ed\b))", re.IGNORECASE)
-# "How much was not …?" is told by how much was, and "did it not …?" by whether it did.
-_COUNTS = re.compile(r"\bhow\b", re.IGNORECASE)
+# "How much was not …?" is told by how much was, "when not" by when, and "did it not" by "it did".
+_COUNTS = re.compile(r"\b(?:how|when|percentage|percent|share|proportion)\b", re.IGNORECASE)
 
 
 def make(row: Row, _: World) -> Made | None:

@@ -15,8 +15,8 @@ from curate.text import content_words, words
 SUPPORTED = 0.5
 
 
-def is_supported(context: str, edit: str, question: str) -> bool:
-    """Whether a sentence of the context speaks of the edit and of most else in the question.
+def is_supported(context: str, edit: str, question: str, share: float = SUPPORTED) -> bool:
+    """Whether a sentence of the context speaks of the edit and of a share of the question's rest.
 
     ``edit`` is what was put into the question; sentences are looked at with the one before, since
     a pronoun may carry the subject on.
@@ -25,7 +25,7 @@ def is_supported(context: str, edit: str, question: str) -> bool:
     rest = content_words(question) - told
     before: frozenset[str] = frozenset()
     for here in _sentence_words(context):
-        if told <= here and len(rest & (here | before)) >= SUPPORTED * len(rest):
+        if told <= here and len(rest & (here | before)) >= share * len(rest):
             return True
         before = here
     return False
@@ -37,10 +37,12 @@ def _sentence_words(context: str) -> tuple[frozenset[str], ...]:
 
 
 def first_that_fits(
-    context: str, edits: Iterable[tuple[str, str]], question: str
+    context: str, edits: Iterable[tuple[str, str]], question: str, share: float = SUPPORTED
 ) -> tuple[str, str] | None:
     """Of pairs of edit and edited question, the first that the context does not support."""
     for edit, edited in edits:
-        if edited.casefold() != question.casefold() and not is_supported(context, edit, edited):
+        if edited.casefold() == question.casefold():
+            continue
+        if not is_supported(context, edit, edited, share):
             return edit, edited
     return None
