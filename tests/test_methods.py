@@ -94,10 +94,15 @@ def test_a_swap_that_the_context_answers_is_not_made() -> None:
 
 
 def test_a_year_gives_way_to_another() -> None:
-    row = make_row("Who built Arden Castle in 1432?", CASTLE, ["Hugo Mason"])
-    assert made_of(row, "number_swapped").question in {
-        f"Who built Arden Castle in {year}?" for year in (1518, 1601)
-    }
+    row = make_row("Who was the heir of Hugo Mason in 1432?", CASTLE, ["Lady Margaret Corby"])
+    made = made_of(row, "number_swapped")
+    assert made.question in {f"Who was the heir of Hugo Mason in {year}?" for year in (1518, 1601)}
+    assert made.intensity == 1.0
+    # What stands beside the other years is too near the question for any of them.
+    near = make_row("Who built Arden Castle in 1432?", CASTLE, ["Hugo Mason"])
+    assert made_of(near, "number_swapped").intensity == 0.75
+    compared = make_row("Who built Arden Castle before 1433?", CASTLE, ["Hugo Mason"])
+    assert derived_from([compared], ("number_swapped",)).rows == []
     alone = make_row("Who came in 1950?", "In 1950 Ada came.", ["Ada"])
     made = made_of(alone, "number_swapped")
     year = int(made.question.split()[-1].rstrip("?"))

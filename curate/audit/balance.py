@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from curate.audit.shortcuts import FEATURES, labels_of, shortcuts, unseen_scores
+from curate.audit.shortcuts import FEATURES, auditable, labels_of, shortcuts, unseen_scores
+from curate.auroc import auroc
 from curate.errors import UserError
 from curate.record import Dropped, Row
 
@@ -52,9 +54,8 @@ def enforce(rows: Sequence[Row], limit: float, balance: bool) -> tuple[list[Row]
 
 def balanced(rows: Sequence[Row], limit: float) -> Balanced:
     """Leave rows out until every shortcut's AUROC is at most ``limit``, or too few would stay."""
-    from sklearn.metrics import roc_auc_score
-
-    kept = list(rows)
+    kept = auditable(rows)
+    whole = len(kept)
     dropped: list[Dropped] = []
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
@@ -62,19 +63,20 @@ def balanced(rows: Sequence[Row], limit: float) -> Balanced:
         if labels.all() or not labels.any():
             break
         scores = {name: unseen_scores(name, kept) for name in FEATURES}
-        areas = {name: float(roc_auc_score(labels, found)) for name, found in scores.items()}
+        areas = {name: auroc(found, labels) for name, found in scores.items()}
         rounds.append(areas)
         worst = max(areas, key=lambda name: areas[name])
-        if areas[worst] <= limit or len(kept) * (1 - SHARE) < LEAST * len(rows):
+        if areas[worst] <= limit or len(kept) * (1 - SHARE) < LEAST * whole:
             break
         gone = _surest(scores[worst], labels, max(1, round(SHARE * len(kept) / 2)))
         detail = f"{worst} tells its label (AUROC {areas[worst]:.3f}, limit {limit:g})"
         dropped += [Dropped(kept[i], STEP, "shortcut", detail) for i in sorted(gone)]
         kept = [row for i, row in enumerate(kept) if i not in gone]
-    return Balanced(kept, dropped, rounds)
+    ids = {one.row.id for one in dropped}
+    return Balanced([row for row in rows if row.id not in ids], dropped, rounds)
 
 
-def _surest(scores: "np.ndarray", labels: "np.ndarray", count: int) -> set[int]:
+def _surest(scores: NDArray[np.float64], labels: NDArray[np.bool_], count: int) -> set[int]:
     """Numbers of the ``count`` rows of each label that are told most surely."""
     gone: set[int] = set()
     for label, sign in ((True, -1), (False, 1)):

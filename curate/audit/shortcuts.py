@@ -42,11 +42,21 @@ def shortcuts(rows: Sequence[Row]) -> list[Shortcut]:
 
     Empty where the rows hold one label, or go back to a single document and context.
     """
+    rows = auditable(rows)
     labels = labels_of(rows)
     groups = _groups(rows)
     if labels.all() or not labels.any() or len(set(groups)) < 2:
         return []
     return [_measure(name, rows, labels, groups) for name in FEATURES]
+
+
+def auditable(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose label hangs on question and context together.
+
+    That an empty context does not answer, and that "Who was that?" has no answer, is rightly told
+    by one of them alone.
+    """
+    return [row for row in rows if row.context and row.reason != "underspecified"]
 
 
 def labels_of(rows: Sequence[Row]) -> NDArray[np.bool_]:

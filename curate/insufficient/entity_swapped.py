@@ -10,8 +10,7 @@ from curate.insufficient.made import Made, World
 from curate.insufficient.mentions import Mention, alike, mentions
 from curate.insufficient.question_edits import SUPPORTED, first_that_fits
 from curate.record import Row
-from curate.text import asking_word, holds_any
-from curate.variants import canonical
+from curate.text import asking_word, content_words, holds_any
 
 METHOD, REASON = "entity_swapped", "false_premise"
 KINDS = ("name",)
@@ -40,6 +39,11 @@ def swap(
     return None
 
 
+def _stems(name: str) -> set[str]:
+    """Beginnings of a name's words: "Normans" is no other than "Norman", nor Islamist than Islam."""
+    return {word[:5] for word in content_words(name)}
+
+
 def _is_adjective(mention: Mention) -> bool:
     """Whether a single word has the form of one: "Polish" where no noun follows is cut short."""
     return mention.kind == "name" and mention.text.endswith(("ish", "ese", "ian", "ican", "ic"))
@@ -61,7 +65,7 @@ def _edits(
         for old in here
         for new in {mention.text: mention for mention in others}.values()
         if alike(old, new)
-        and canonical(old.text) != canonical(new.text)  # "Normans" is no other than "Norman"
+        and not _stems(old.text) & _stems(new.text)
         and not holds_any(row.question, [new.text])
         and not holds_any(new.text, [old.text, *row.answers])
         and not holds_any(" ".join(row.answers), [new.text])
