@@ -94,8 +94,9 @@ def _listed(counts: dict[str, int]) -> str:
 def import_(kind: str, path: str, out: Path, licence: str, as_json: bool) -> None:
     """Read one source into a Parquet file of rows, unchanged.
 
-    KIND is squad (official JSON), table (.jsonl, .csv, .parquet) or site (folder of HTML files);
-    PATH may be hub:NAME for squad and table. A site's passages go to FILE.passages.parquet.
+    KIND is squad (official JSON), table (.jsonl, .json, .csv, .parquet; HotpotQA and MuSiQue too)
+    or site (folder of HTML files); PATH may be hub:NAME for squad and table. A site's passages go
+    to FILE.passages.parquet.
     """
     from pydantic import TypeAdapter
 

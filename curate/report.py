@@ -1,6 +1,6 @@
 """`report.html` of a data set: what is in it, what was left out, and examples to look at."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +22,9 @@ def render(
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         by_kind[row.method, row.reason or "sufficient"].append(row)
-    drops = Counter((d.step, d.drop_reason) for d in dropped)
+    drops: dict[tuple[str, str], list[Dropped]] = defaultdict(list)
+    for one in dropped:
+        drops[one.step, one.drop_reason].append(one)
     return environment.get_template("report.html.j2").render(
         manifest=manifest,
         total=len(rows),
@@ -30,5 +32,6 @@ def render(
         contexts=len({row.context_id for row in rows if row.context_id}),
         examples={kind: by_kind[kind][:_EXAMPLES] for kind in sorted(by_kind)},
         kinds={kind: len(by_kind[kind]) for kind in by_kind},
-        drops=sorted(drops.items()),
+        drops={kind: drops[kind][:_EXAMPLES] for kind in sorted(drops)},
+        drop_counts={kind: len(drops[kind]) for kind in drops},
     )

@@ -1,12 +1,15 @@
 """`curate insufficient`, `split`, `audit`, `report`, one after the other as a user runs them."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from curate_helpers import curate, dropped, make_row, splits, stations, write_json, write_recipe
 from datasets import load_dataset
+from helpers import BIN, ENVIRONMENT
 from huggingface_hub import DatasetCard
 
 from curate.record import Row, read_rows, to_table, write_table
@@ -153,6 +156,28 @@ def test_a_recipe_with_a_limit_holds_it_or_fails(tmp_path: Path) -> None:
             assert done.returncode == 1
             assert "question alone: 0." in done.stderr and "never" in done.stderr
             assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_labels_are_judged_at_a_terminal_and_kept_when_it_is_left(folder: Path) -> None:
+    """A real terminal: two rows judged, one key that means nothing, then out."""
+    import pty
+
+    path = folder / "set" / "judgements.jsonl"
+    main, side = pty.openpty()
+    command = [str(BIN / "curate"), "audit", "labels", str(folder / "set"), "--sample", "1"]
+    with subprocess.Popen(
+        command, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    ) as process:
+        os.write(main, b"r\nx\nw\nq\n")
+        told, errors = process.communicate(timeout=120)
+    os.close(main)
+    os.close(side)
+    assert process.returncode == 0, errors
+    verdicts = [json.loads(line)["verdict"] for line in path.read_text().splitlines()]
+    assert verdicts == ["right", "wrong"]
+    shown = told.decode()
+    assert shown.count("label right, wrong, unsure; quit") >= 3 and "precision, 95 %" in shown
+    path.unlink()
 
 
 def judged(folder: Path, verdict: str, rows: list[Row]) -> None:

@@ -175,7 +175,11 @@ def test_wrong_value_is_named_with_its_line(tmp_path: Path, value: Any, message:
         ("t.csv", b'question,context\nQ?,"never closed\n', "t.csv: line 2: not valid CSV"),
         ("t.csv", b"question\nQ\xff?\n", "t.csv: not valid UTF-8: byte 0xff at offset 10 (line 2)"),
         ("t.parquet", b"PAR1 no more", "t.parquet: not a whole Parquet file"),
-        ("t.xlsx", b"", "t.xlsx: a table must end in .jsonl, .csv, .parquet, or start with hub:"),
+        (
+            "t.xlsx",
+            b"",
+            "t.xlsx: a table must end in .jsonl, .json, .csv, .parquet, or start with hub:",
+        ),
     ],
 )
 def test_broken_file_is_named_with_the_place(

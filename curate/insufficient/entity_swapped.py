@@ -40,7 +40,7 @@ def swap(
 
 
 def _stems(name: str) -> set[str]:
-    """Beginnings of a name's words: "Normans" is no other than "Norman", nor Islamist than Islam."""
+    """Beginnings of its words: "Normans" is no other than "Norman", nor Islamist than Islam."""
     return {word[:5] for word in content_words(name)}
 
 

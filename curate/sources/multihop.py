@@ -15,8 +15,8 @@ Span = tuple[int, int]
 def joined(value: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Span]]:
     """The row with its passages joined to one context, and the spans of the supporting sentences.
 
-    A row of another shape comes back as it is. Raises `UserError` where a supporting fact names
-    what is not there.
+    Answer, aliases, label and id get our names. A row of another shape comes back as it is. Raises
+    `UserError` where a supporting fact names what is not there.
     """
     if isinstance(value.get("paragraphs"), list):
         passages = [_musique(paragraph, where) for paragraph in value["paragraphs"]]
@@ -36,7 +36,28 @@ def joined(value: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Span
                 spans.append((start, offset + len(text)))
         texts.append(text)
         offset += len(text) + len(JOIN)
-    return {**value, "context": JOIN.join(texts)}, spans
+    context = JOIN.join(texts)
+    answers = [value["answer"], *(value.get("answer_aliases") or [])] if value.get("answer") else []
+    named = {
+        "context": context,
+        "answers": answers,
+        "answer_starts": [_start(context, str(answer), spans) for answer in answers],
+        "source_id": value.get("_id") or value.get("id"),
+    }
+    if value.get("answerable") is False:  # MuSiQue's contrast rows lack a supporting paragraph
+        named |= {"sufficient": False, "reason": "partial_evidence"}
+    return {**named, **_given(value), "context": context}, spans
+
+
+def _given(value: dict[str, Any]) -> dict[str, Any]:
+    """What the row says under our names; it may have been mapped there by the user."""
+    return {key: found for key, found in value.items() if found is not None}
+
+
+def _start(context: str, answer: str, spans: list[Span]) -> int:
+    """Where the answer stands, in a supporting sentence if in any; −1 for "yes" and "no"."""
+    found = (context.find(answer, start, end) for start, end in spans)
+    return next((start for start in found if start >= 0), context.find(answer))
 
 
 Passage = tuple[str, list[str], set[int]]  # title, sentences, which of them support

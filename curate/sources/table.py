@@ -1,4 +1,4 @@
-"""Tables: JSONL, CSV, Parquet or a hub data set, one question a row."""
+"""Tables: JSONL, a JSON list, CSV, Parquet or a hub data set, one question a row."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import UserError, os_error
-from curate.files import parse_json, read_text
+from curate.files import parse_json, read_json, read_text
 from curate.record import NOT_A_SPAN, REASONS, Row, digest
 from curate.sources import hub, multihop
 from curate.text import fitting
@@ -66,7 +66,7 @@ def read(
 def _values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.startswith("hub:"):
         return hub.rows(path)
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     file = Path(path)
     if file.suffix.lower() not in readers:
         raise UserError(f"{path}: a table must end in {', '.join(readers)}, or start with hub:")
@@ -84,6 +84,16 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(value, dict):
             raise UserError(f"{path}: line {number}: an object is needed")
         yield f"{path}: line {number}", value
+
+
+def _json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise UserError(f"{path}: a list of objects is needed; a SQuAD file is `kind: squad`")
+    for number, item in enumerate(value, 1):
+        if not isinstance(item, dict):
+            raise UserError(f"{path}: item {number}: an object is needed")
+        yield f"{path}: item {number}", item
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
