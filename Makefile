@@ -43,6 +43,7 @@ test: lint
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.guarantee
+	$(BIN)/python -m benchmarks.curate
 
 # The pages of the documentation that are measured, not written.
 docs: $(STAMP)

@@ -40,7 +40,7 @@ def publish(out: Path, workspace: Path, made: DataSet) -> None:
     """
     final = workspace / "final"
     manifest = made.manifest
-    manifest["quality"] = quality.quality(made.splits, labels.of(out, made.splits))
+    manifest["quality"] = quality.quality(made.splits, labels.of(out, made.splits), made.dropped)
     try:
         shutil.rmtree(final, ignore_errors=True)
         final.mkdir()
@@ -89,7 +89,7 @@ def refresh(out: Path) -> dict[str, Any]:
         ),
         read_ledger(out / "folds.json"),
     )
-    manifest["quality"] = quality.quality(splits, labels.of(out, splits))
+    manifest["quality"] = quality.quality(splits, labels.of(out, splits), made.dropped)
     write_text(out / "README.md", card(made))
     write_text(out / "report.html", report.render(manifest, splits, made.dropped))
     for name in ("README.md", "report.html"):

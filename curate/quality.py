@@ -15,9 +15,10 @@ import numpy as np
 from curate.audit.labels import Judgement, precision
 from curate.audit.leaks import leaks
 from curate.audit.shortcuts import shortcuts
+from curate.insufficient.derive import DISAGREEMENT
 from curate.insufficient.mentions import mentions
 from curate.insufficient.verify import disagreeing
-from curate.record import NOT_A_SPAN, Row
+from curate.record import NOT_A_SPAN, Dropped, Row
 from curate.text import asking_word, normalise, words
 from curate.topics import topics
 
@@ -27,15 +28,23 @@ _LISTED = 10
 
 
 def quality(
-    splits: Mapping[str, Sequence[Row]], judged: Iterable[Judgement] = ()
+    splits: Mapping[str, Sequence[Row]],
+    judged: Iterable[Judgement] = (),
+    dropped: Iterable[Dropped] = (),
 ) -> dict[str, Any]:
-    """All figures, as JSON."""
+    """All figures, as JSON; of ``dropped``, the rows that verifiers refused count as judged."""
     rows = [row for members in splits.values() for row in members]
     found = leaks(splits)
     train = _sampled(splits.get("train", ()))
     return {
         "consistency": consistency(rows),
-        "accuracy": accuracy(rows) | {"labels": [each.to_json() for each in precision(judged)]},
+        "accuracy": {
+            **spans(rows),
+            "votes": votes(
+                [*rows, *(one.row for one in dropped if one.drop_reason == DISAGREEMENT)]
+            ),
+            "labels": [each.to_json() for each in precision(judged)],
+        },
         "coverage": coverage(rows),
         "diversity": diversity(rows),
         "leaks": {"count": len(found), "first": [leak.to_json() for leak in found[:_LISTED]]},
@@ -71,23 +80,25 @@ def consistency(rows: Iterable[Row]) -> dict[str, Any]:
     }
 
 
-def accuracy(rows: Iterable[Row]) -> dict[str, Any]:
-    """Whether spans say what they should, and how the votes agree with the labels."""
-    spans = right = 0
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
+def spans(rows: Iterable[Row]) -> dict[str, int]:
+    """How many answers are spans, and how many of these stand where their offsets say."""
+    found = [
+        row.context[start : start + len(answer)] == answer
+        for row in rows
+        for answer, start in zip(row.answers, row.answer_starts, strict=True)
+        if start != NOT_A_SPAN
+    ]
+    return {"spans": len(found), "spans_right": sum(found)}
+
+
+def votes(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Of each verifier, the votes cast and those that agree with the label."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        for answer, start in zip(row.answers, row.answer_starts, strict=True):
-            if start != NOT_A_SPAN:
-                spans += 1
-                right += row.context[start : start + len(answer)] == answer
         for name in row.votes:
-            votes[name]["cast"] += 1
-            votes[name]["agree"] += name not in disagreeing(row, [name])
-    return {
-        "spans": spans,
-        "spans_right": right,
-        "votes": {name: dict(counted) for name, counted in sorted(votes.items())},
-    }
+            counted[name]["cast"] += 1
+            counted[name]["agree"] += name not in disagreeing(row, [name])
+    return {name: dict(found) for name, found in sorted(counted.items())}
 
 
 def coverage(rows: Sequence[Row]) -> dict[str, Any]:

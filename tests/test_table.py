@@ -178,7 +178,7 @@ def test_wrong_value_is_named_with_its_line(tmp_path: Path, value: Any, message:
         (
             "t.xlsx",
             b"",
-            "t.xlsx: a table must end in .jsonl, .json, .csv, .parquet, or start with hub:",
+            "t.xlsx: a table must end in .jsonl, .json, .csv, .parquet, or start",
         ),
     ],
 )
