@@ -122,7 +122,8 @@ def _schema(record: type, extra: Sequence[str] = ()) -> pa.Schema:
 
 SCHEMA = _schema(Row)
 PASSAGE_SCHEMA = _schema(Passage)
-DROPPED_SCHEMA = _schema(Row, ("step", "drop_reason", "detail"))
+_WHY = ("step", "drop_reason", "detail")
+DROPPED_SCHEMA = _schema(Row, _WHY)
 
 
 def digest(*parts: str) -> str:
@@ -130,46 +131,50 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def _as_dict(row: Row) -> dict[str, Any]:
-    value = {name: getattr(row, name) for name in SCHEMA.names}
-    value["votes"] = [{"name": name, "value": vote} for name, vote in sorted(row.votes.items())]
-    value["evidence"] = [{"start": start, "end": end} for start, end in row.evidence]
-    return value
+def _column(name: str, rows: Sequence[Any]) -> pa.Array:
+    """One field of all rows; columns are several times as fast as a dictionary a row."""
+    values = [getattr(row, name) for row in rows]
+    if name == "votes":
+        values = [[{"name": n, "value": v} for n, v in sorted(votes.items())] for votes in values]
+    if name == "evidence":
+        values = [[{"start": start, "end": end} for start, end in spans] for spans in values]
+    return pa.array(values, type=_NAMED.get(name, pa.string()))
 
 
-def _from_dict(value: dict[str, Any]) -> Row:
-    value = dict(value)
-    value["votes"] = {vote["name"]: vote["value"] for vote in value["votes"]}
-    value["evidence"] = [(span["start"], span["end"]) for span in value["evidence"]]
-    return Row(**value)
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if name == "votes":
+        return [{vote["name"]: vote["value"] for vote in votes} for votes in values]
+    if name == "evidence":
+        return [[(span["start"], span["end"]) for span in spans] for spans in values]
+    return values
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
     """Rows as an Arrow table of `SCHEMA`."""
-    return pa.Table.from_pylist([_as_dict(row) for row in rows], schema=SCHEMA)
+    rows = list(rows)
+    return pa.Table.from_arrays([_column(name, rows) for name in SCHEMA.names], schema=SCHEMA)
 
 
 def from_table(table: pa.Table) -> list[Row]:
     """An Arrow table of `SCHEMA` as rows."""
-    return [_from_dict(value) for value in table.to_pylist()]
+    columns = [_values(name, table.column(name)) for name in SCHEMA.names]
+    return [Row(*values) for values in zip(*columns, strict=True)]
 
 
 def dropped_to_table(dropped: Iterable[Dropped]) -> pa.Table:
     """Dropped rows as an Arrow table: the row's own columns, then step, reason and detail."""
-    return pa.Table.from_pylist(
-        [
-            {**_as_dict(d.row), "step": d.step, "drop_reason": d.drop_reason, "detail": d.detail}
-            for d in dropped
-        ],
-        schema=DROPPED_SCHEMA,
-    )
+    dropped = list(dropped)
+    rows = [one.row for one in dropped]
+    columns = [_column(name, rows) for name in SCHEMA.names]
+    columns += [_column(name, dropped) for name in _WHY]
+    return pa.Table.from_arrays(columns, schema=DROPPED_SCHEMA)
 
 
 def dropped_from_table(table: pa.Table) -> list[Dropped]:
     """An Arrow table of `DROPPED_SCHEMA` as dropped rows."""
-    rows = from_table(table.select(SCHEMA.names))
-    why = table.select(["step", "drop_reason", "detail"]).to_pylist()
-    return [Dropped(row, **reason) for row, reason in zip(rows, why, strict=True)]
+    why = zip(*(table.column(name).to_pylist() for name in _WHY), strict=True)
+    return [Dropped(row, *said) for row, said in zip(from_table(table), why, strict=True)]
 
 
 def passages_beside(path: Path) -> Path:

@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from curate_helpers import derived_from, make_row, reasons
+from curate_helpers import ROOT, derived_from, make_row, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +32,11 @@ def made_of(row: Row, method: str, *passages: str) -> Row:
 
 def test_every_method_has_its_name_in_the_recipe() -> None:
     assert set(get_args(Method)) == set(MAKERS)
+
+
+def test_the_page_about_the_methods_names_them_all() -> None:
+    page = (ROOT / "docs" / "insufficient.md").read_text(encoding="utf-8")
+    assert [name for name in MAKERS if f"`{name}`" not in page] == []
 
 
 def test_truncated_keeps_the_longer_side_of_the_evidence() -> None:
