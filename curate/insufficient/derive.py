@@ -121,11 +121,10 @@ def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> in
     every n-th row has one.
     """
     labels = [row.sufficient for row in rows if row.sufficient is not None]
-    odds = share / (1 - share)
-    missing = odds * sum(labels) - labels.count(False)
+    missing = share * sum(labels) / (1 - share) - labels.count(False)
     if {noise_passages.METHOD, distracted.METHOD} <= set(methods):
-        making = len(methods) - 1
-        missing /= max(1 - odds / making, 0.1)
+        twins = share / (1 - share) / (len(methods) - 1)
+        missing /= max(1 - twins, 0.1)
     return max(0, round(missing))
 
 
