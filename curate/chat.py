@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from curate.errors import UserError
 from curate.files import exists, read_json, write_json
@@ -50,7 +51,7 @@ class Chat:
     def ask(self, messages: Sequence[Message], max_tokens: int = 512, seed: int = 13) -> str:
         """The likeliest answer's text, from the cache where the same was asked before."""
         request = {
-            "address": self.address,
+            "address": without_password(self.address),
             "model": self.model,
             "messages": list(messages),
             "max_tokens": max_tokens,
@@ -64,8 +65,8 @@ class Chat:
         if not choices:
             raise UserError(f"{self.address}: gives no answer")
         answer = (choices[0].message.content or "").strip()
-        if path is not None:
-            write_json(path, {"request": request, "answer": answer})
+        if path is not None and answer:  # the request may hold what is nobody else's business
+            write_json(path, {"answer": answer})
         return answer
 
     def _call(self, method: Any, **arguments: Any) -> Any:
@@ -80,6 +81,12 @@ class Chat:
                 f"{self.address}: cannot be reached ({error}); is the server running, and does the "
                 "address end in /v1?"
             ) from error
+
+
+def without_password(address: str) -> str:
+    """An address as it may be written down: without what stands before its @."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def default_cache() -> Path:

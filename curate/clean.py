@@ -131,13 +131,16 @@ def _clean_row(row: Row, settings: CleanSettings, edits: Counter[str]) -> Row | 
             return Dropped(row, STEP, f"{name}_too_long", detail)
     question = clean_text(row.question, edits)
     context = clean_context(row.context, settings, edits)
-    if settings.spelling and (right := spelling.corrected(question, context)) != question:
+    is_english = settings.spelling and language.of(f"{question}\n{context}") in (None, "en")
+    if is_english and (right := spelling.corrected(question, context)) != question:
         edits["spelling"] += 1
         question = right
-    answers = _realign(row, context)
+    answers = _realign(row, context, settings)
     if objection := _objection(row, question, context, [a for a, _ in answers], settings):
         return Dropped(row, STEP, *objection)
-    evidence = [span for start, end in row.evidence if (span := _moved(row, start, end, context))]
+    evidence = [
+        span for start, end in row.evidence if (span := _moved(row, start, end, context, settings))
+    ]
     return dataclasses.replace(
         row,
         question=question,
@@ -180,7 +183,7 @@ def _gives_away(question: str, answers: list[str]) -> bool:
     return all(content_words(answer) and holds_any(question, [answer]) for answer in answers)
 
 
-def _realign(row: Row, context: str) -> list[tuple[str, int]]:
+def _realign(row: Row, context: str, settings: CleanSettings) -> list[tuple[str, int]]:
     """The answers as they stand in the cleaned context, nearest to where they stood before."""
     found: list[tuple[str, int]] = []
     for answer, start in zip(row.answers, row.answer_starts, strict=True):
@@ -189,21 +192,23 @@ def _realign(row: Row, context: str) -> list[tuple[str, int]]:
             if cleaned:
                 found.append((cleaned, NOT_A_SPAN))
             continue
-        place = _place(row, start, cleaned, context)
+        place = _place(row, start, cleaned, context, settings)
         if place >= 0:
             found.append((cleaned, place))
     return unique(found)
 
 
-def _place(row: Row, start: int, cleaned: str, context: str) -> int:
+def _place(row: Row, start: int, cleaned: str, context: str, settings: CleanSettings) -> int:
     """Where a piece of the row's context stands in the cleaned one; −1 where it does not."""
     # What stands before it shrinks or grows in cleaning, and it moves along.
     if start > 0 and context != row.context:
-        start = len(clean_text(row.context[:start]))
+        start = len(clean_context(row.context[:start], settings))
     return nearest(context, cleaned, max(start, 0))
 
 
-def _moved(row: Row, start: int, end: int, context: str) -> tuple[int, int] | None:
+def _moved(
+    row: Row, start: int, end: int, context: str, settings: CleanSettings
+) -> tuple[int, int] | None:
     cleaned = clean_text(row.context[start:end])
-    place = _place(row, start, cleaned, context)
+    place = _place(row, start, cleaned, context, settings)
     return (place, place + len(cleaned)) if place >= 0 else None

@@ -170,6 +170,7 @@ _share = click.option(
 @click.option(
     "--predictions", multiple=True, help="A run's predictions.parquet: a reader's votes; several."
 )
+@click.option("--decide", help="Votes that must not contradict the label, commas between.")
 @click.option(
     "--disagreement",
     type=click.Choice(["drop", "annotate"]),
@@ -187,6 +188,7 @@ def insufficient(
     readers: tuple[str, ...],
     judge: str | None,
     predictions: tuple[str, ...],
+    decide: str | None,
     disagreement: Any,
     seed: int,
     as_json: bool,
@@ -217,17 +219,23 @@ def insufficient(
       rematched          a near passage on which the reader answers wrongly
       false_premise_written, underspecified_written
     """
+    from pydantic import ValidationError
+
     from curate import single_steps
     from curate.recipe import FoldShares, InsufficientSettings, ModelSettings, VerifySettings
 
-    verify = VerifySettings(
-        readers=[ModelSettings(url=address) for address in readers],
-        judge=ModelSettings(url=judge) if judge else None,
-        predictions=list(predictions),
-        disagreement=disagreement,
-    )
-    model = ModelSettings(url=writer) if writer else None
-    chosen = InsufficientSettings(methods=methods, writer=model, verify=verify, **settings)
+    try:
+        verify = VerifySettings(
+            readers=[ModelSettings(url=address) for address in readers],
+            judge=ModelSettings(url=judge) if judge else None,
+            predictions=list(predictions),
+            disagreement=disagreement,
+            **({"decide": decide.split(",")} if decide else {}),
+        )
+        model = ModelSettings(url=writer) if writer else None
+        chosen = InsufficientSettings(methods=methods, writer=model, verify=verify, **settings)
+    except ValidationError as error:
+        raise click.UsageError("; ".join(each["msg"] for each in error.errors())) from error
     counts = single_steps.insufficient(path, out, chosen, FoldShares(), seed)
     lines = [
         (name, found.get("made", 0), sum(found.values()) - found.get("made", 0), _failed(found))
@@ -338,7 +346,7 @@ def shortcuts(folder: Path, fold: str, limit: float | None, as_json: bool) -> No
 @click.option("--seed", default=0, show_default=True, help="Draws other rows.")
 @json_option
 def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
-    """Judge a sample of labels in the terminal; tell each method's precision.
+    """Judge a sample of rows in the terminal, labels unseen; tell each method's precision.
 
     Every judgement is kept at once in DIR/judgements.jsonl: stop with q, go on with the same
     command. Where input is no terminal nothing is asked, and what was judged is told.
@@ -361,11 +369,12 @@ def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
 
 
 def _verdict(row: Any) -> Any:
-    """One row's label, asked of whoever sits at the terminal."""
-    click.echo(_shown(row))
-    keys = {"r": "right", "w": "wrong", "u": "unsure", "q": None}
-    choice = click.Choice(list(keys))
-    return keys[click.prompt("label right, wrong, unsure; quit", type=choice)]
+    """Whether a row's context answers, asked of whoever sits at the terminal; no label is shown."""
+    turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in row.history)
+    click.echo(f"── {row.id}\n{row.context or '(no context)'}\n{turns}Q: {row.question}\n")
+    keys = {"y": "yes", "n": "no", "u": "unsure", "q": None}
+    question = "does the context answer it: yes, no, unsure; quit"
+    return keys[click.prompt(question, type=click.Choice(list(keys)))]
 
 
 @cli.command()

@@ -53,15 +53,20 @@ def key(row: Row) -> Key:
 
 
 def dedup(
-    rows: list[Row], clusters: Mapping[str, str] | None = None
+    rows: list[Row],
+    clusters: Mapping[str, str] | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> tuple[list[Row], list[Dropped]]:
     """Give contexts their clusters; keep the first of equal rows and none of a contradiction.
 
     Where equal rows disagree on the label, no one can tell which is right, and all of them are
-    dropped. ``clusters``: of these and other contexts, from `context_clusters`.
+    dropped. ``clusters``: of these and other contexts, from `context_clusters`. ``known``: folds
+    of documents from earlier builds; rows once tested on come first, so that they stay.
     """
     if clusters is None:
         clusters = context_clusters(rows)
+    folds = known or {}
+    rows = sorted(rows, key=lambda row: folds.get(row.document_id, "train") in ("train", "stream"))
     same: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
         clustered = dataclasses.replace(row, context_id=clusters.get(row.context, ""))
@@ -85,7 +90,9 @@ def _without_near_duplicates(rows: list[Row]) -> tuple[list[Row], list[Dropped]]
     first: dict[tuple[Any, ...], Row] = {}
     dropped = []
     for row in rows:
-        stems = tuple(sorted(canonical(" ".join(content_words(row.question)))))
+        content = content_words(row.question)
+        in_order = " ".join(word for word in words(row.question) if word in content)
+        stems = tuple(sorted(canonical(in_order)))
         telling = tuple(_TELLING.findall(row.question))
         history = " ".join(turn["content"] for turn in row.history)
         answers = tuple(sorted(normalise(answer) for answer in row.answers))

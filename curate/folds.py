@@ -15,6 +15,8 @@ from curate.files import exists, read_json
 from curate.record import FOLDS, Dropped, Passage, Row, digest
 
 STEP = "folds"
+# Of a context in two folds the later of these keeps it: what was tested on is never trained on.
+_HOLD = ("stream", "train", "validation", "calibration", "test")
 Ledger = dict[str, str]  # document_id → fold
 
 
@@ -168,14 +170,18 @@ def apply(
     """Write the folds into rows and passages.
 
     Where a new build ties documents that the ledger has already parted, the rows of a shared
-    context stay in the fold of its first row, and the others are dropped.
+    context stay in the fold that must least be trained on, and the others are dropped.
     """
     homes: dict[str, str] = {}
+    for row in rows:
+        if row.context_id:
+            fold = ledger[row.document_id]
+            homes[row.context_id] = max(homes.get(row.context_id, fold), fold, key=_HOLD.index)
     kept: list[Row] = []
     dropped: list[Dropped] = []
     for row in rows:
         fold = ledger[row.document_id]
-        home = homes.setdefault(row.context_id, fold) if row.context_id else fold
+        home = homes.get(row.context_id, fold)
         if home == fold:
             kept.append(dataclasses.replace(row, fold=fold))
         else:

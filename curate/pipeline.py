@@ -28,6 +28,7 @@ from tqdm import tqdm
 from curate import clean, dataset, dedup, folds, split
 from curate import recipe as recipes
 from curate.audit import balance
+from curate.chat import without_password
 from curate.errors import UserError
 from curate.files import exists, read_json, sha256
 from curate.insufficient import contrast, derive
@@ -149,7 +150,8 @@ def _placed(
     books.close(clean.STEP, len(content.rows), kept, cleaned.dropped, edits=cleaned.edits)
 
     clusters = dedup.context_clusters(cleaned.rows, cleaned.passages)
-    rows, gone = dedup.dedup(cleaned.rows, clusters)
+    known = folds.read_ledger(out / "folds.json")
+    rows, gone = dedup.dedup(cleaned.rows, clusters, known)
     books.close(dedup.STEP, kept, len(rows), gone)
     passages = dedup.dedup_passages(cleaned.passages, clusters)
     counts = {
@@ -163,7 +165,7 @@ def _placed(
         passages,
         chosen.as_dict(),
         recipe.seed,
-        folds.read_ledger(out / "folds.json"),
+        known,
         chosen.by == "time",
         chosen.test_sources,
     )
@@ -196,6 +198,9 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
             source["path"] = Path(source["path"]).name
     verify = value["insufficient"]["verify"]
     verify["predictions"] = [Path(file).name for file in verify["predictions"]]
+    for model in (value["insufficient"]["writer"], verify["judge"], *verify["readers"]):
+        if model is not None:
+            model["url"] = without_password(model["url"])
     return value
 
 
@@ -213,9 +218,11 @@ def _fingerprint(recipe: Recipe) -> str:
         else:
             hashes.append(sha256(Path(source.path)))
     hashes += [sha256(Path(file)) for file in recipe.insufficient.verify.predictions]
-    return digest(
-        str(FORMAT), recipe.model_dump_json(exclude={"sources": {"__all__": {"path"}}}), *hashes
-    )
+    without = {
+        "sources": {"__all__": {"path"}},
+        "insufficient": {"verify": {"predictions"}},
+    }
+    return digest(str(FORMAT), recipe.model_dump_json(exclude=without), *hashes)
 
 
 def read_source(source: Source) -> Content:

@@ -68,7 +68,7 @@ def consistency(rows: Iterable[Row]) -> dict[str, Any]:
     answers = [
         members
         for members in repeated
-        if members not in labels
+        if len({row.sufficient for row in members}) == 1
         and len({normalise(row.answers[0]) if row.answers else "" for row in members}) > 1
     ]
     return {

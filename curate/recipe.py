@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from curate import typed_yaml
 from curate.record import FOLDS
@@ -120,6 +120,10 @@ class ModelSettings(Settings):
     name: str = Field("", description="how votes name it; the model where it is empty")
 
 
+# Of readers and judges one may be meant alone: reader:NAME.
+VOTES = ("answer_present", "answer_variant", "premise_supported", "reader", "judge")
+
+
 class VerifySettings(Settings):
     """Who votes on a derived row's label, whose votes decide, and what comes of disagreement."""
 
@@ -127,6 +131,15 @@ class VerifySettings(Settings):
         ["answer_present", "answer_variant", "premise_supported", "judge"],
         description="votes that must not contradict the label; the others are kept with the row",
     )
+
+    @field_validator("decide")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name.split(":")[0] not in VOTES:
+                raise ValueError(f"no vote is called '{name}'; known: {', '.join(VOTES)}")
+        return names
+
     disagreement: Literal["drop", "annotate"] = Field(
         "drop", description="annotate: such rows go to annotate.parquet, for people to label"
     )
@@ -151,6 +164,13 @@ class InsufficientSettings(Settings):
     )
     passages: int = Field(3, ge=2, description="of noise_passages and distracted")
     verify: VerifySettings = Field(default_factory=VerifySettings)
+
+    @model_validator(mode="after")
+    def _has_twins(self) -> "InsufficientSettings":
+        methods = self.methods or ()
+        if "distracted" in methods and "noise_passages" not in methods:
+            raise ValueError("'distracted' is the twin of 'noise_passages': name both")
+        return self
 
 
 class SplitSettings(Settings):

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ class Placed:
 
 
 def place(path: Path, shares: FoldShares, seed: int, ledger: Ledger | None = None) -> Placed:
-    """Read a file of rows, and give a fold to every document that has none.
+    """Read a file of rows, drop duplicates, and give a fold to every document that has none.
 
-    Folds that rows already have are kept. Raises `UserError` where one document has two.
+    Folds that rows already have are kept, and those of a ``ledger``. Raises `UserError` where one
+    document has two.
     """
     rows = record.read_rows(path)
     beside = record.passages_beside(path)
@@ -40,11 +41,12 @@ def place(path: Path, shares: FoldShares, seed: int, ledger: Ledger | None = Non
     for row in rows:
         if row.fold and known.setdefault(row.document_id, row.fold) != row.fold:
             raise UserError(
-                f"{path}: document {row.document_id} is in {known[row.document_id]} and, by row "
-                f"{row.id}, in {row.fold}; a document has one fold"
+                f"{path}: document {row.document_id} is in {known[row.document_id]}, by an earlier "
+                f"row or the folds.json of the data set, and by row {row.id} in {row.fold}; a "
+                "document has one fold"
             )
     clusters = dedup.context_clusters(rows, passages)
-    rows = [replace(row, context_id=clusters.get(row.context, "")) for row in rows]
+    rows, same = dedup.dedup(rows, clusters, known)
     passages = dedup.dedup_passages(passages, clusters)
     ledger = folds.assign(
         rows,
@@ -56,7 +58,7 @@ def place(path: Path, shares: FoldShares, seed: int, ledger: Ledger | None = Non
         shares.test_sources,
     )
     rows, passages, dropped = folds.apply(rows, passages, ledger)
-    return Placed(rows, passages, dropped, ledger)
+    return Placed(rows, passages, [*same, *dropped], ledger)
 
 
 def insufficient(
@@ -77,6 +79,9 @@ def insufficient(
     for name, rows in (("", both), (".contrast", contrasted), (".annotate", annotate)):
         record.write_table(record.to_table(rows), out.with_suffix(f"{name}.parquet"))
     record.write_table(record.dropped_to_table(dropped), out.with_suffix(".dropped.parquet"))
+    if placed.passages:
+        table = record.passages_to_table(placed.passages)
+        record.write_table(table, record.passages_beside(out))
     counted: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in made.rows:
         counted[row.method]["made"] += 1

@@ -79,6 +79,21 @@ def nearest(context: str, answer: str, hint: int) -> int:
     return min(found, key=lambda start: abs(start - hint), default=-1)
 
 
+def find_answer(context: str, answer: str, start: int = 0, end: int | None = None) -> int:
+    """Where an answer without an offset stands as whole words; −1: it is no span of the context.
+
+    "no" is looked for neither in "north" nor as a word: it is said of the context, not by it.
+    """
+    if not answer.strip() or normalise(answer) in ("yes", "no"):
+        return -1
+    edges = [r"(?<!\w)" if answer[0].isalnum() else "", r"(?!\w)" if answer[-1].isalnum() else ""]
+    found = re.compile(re.escape(answer).join(edges)).search(context, start, end or len(context))
+    if found is not None:
+        return found.start()
+    # Scripts without spaces have no edges of words; a short answer may be part of anything.
+    return context.find(answer, start, end or len(context)) if not answer.isascii() else -1
+
+
 def fitting(start: int, context: str) -> int:
     """An offset that fits its column; one outside the context stays outside, to be put right."""
     return max(-2, min(start, len(context)))  # −1 has a meaning: no span

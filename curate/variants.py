@@ -5,6 +5,7 @@ Both sides are brought to one form, token by token, and compared there.
 
 import functools
 import re
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,16 +44,23 @@ _SPELT = frozenset([*_VALUES, *_SCALES, *_MONTHS])  # these have forms that shar
 LONG = 5  # letters; of shorter words some change their beginning, as "dying" and "die"
 
 
-@functools.cache
-def _stemmer() -> Any:
-    import snowballstemmer
+class _Stemmer(threading.local):
+    """One stemmer a thread: it keeps the word that it works on in itself."""
 
-    return snowballstemmer.stemmer("english")
+    def __init__(self) -> None:
+        import snowballstemmer
+
+        self.stem: Any = snowballstemmer.stemmer("english").stemWord
+
+
+@functools.cache
+def _stemmer() -> _Stemmer:
+    return _Stemmer()
 
 
 @functools.lru_cache(maxsize=100_000)
 def _stem(word: str) -> str:
-    return str(_stemmer().stemWord(word))
+    return str(_stemmer().stem(word))
 
 
 def canonical(text: str) -> list[str]:
@@ -98,7 +106,7 @@ def _figures(tokens: list[str]) -> list[str]:
     for token in tokens:
         if token in _VALUES and (not open_run or current % 10 == 0):
             current, open_run = current + _VALUES[token], True
-        elif token in _SCALES and (open_run or (result and result[-1].isdigit())):
+        elif token in _SCALES and (open_run or (result and result[-1].isdecimal())):
             if not open_run:  # "3 million"
                 current, open_run = int(result.pop()), True
             if token == "hundred":  # noqa: S105, not a password

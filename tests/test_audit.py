@@ -99,11 +99,11 @@ def test_labels_are_judged_once_and_told_with_wilsons_interval(tmp_path: Path) -
     drawn = labels.sample(rows, 5, seed=1)
     assert [row.method for row in drawn] == ["antonym"] * 3 + ["negated"] * 5
     path = tmp_path / labels.FILE
-    verdicts = iter(["right", "wrong", None])
+    verdicts = iter(["no", "yes", None])
     assert labels.judge(drawn, path, lambda row: next(verdicts)) == 2  # type: ignore[arg-type]
     left = labels.todo(drawn, labels.read(path))
     assert left == drawn[2:]
-    answers = iter(["unsure", "right", "right", "right", "right", "wrong"])
+    answers = iter(["unsure", "no", "no", "no", "no", "yes"])
     assert labels.judge(left, path, lambda row: next(answers)) == 6  # type: ignore[arg-type]
     antonym, negated = labels.precision(labels.read(path))
     assert (antonym.judged, antonym.right, antonym.unsure) == (2, 1, 1)

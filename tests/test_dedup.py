@@ -1,9 +1,12 @@
 """Deduplication: one of equal rows stays, and none of rows that contradict each other."""
 
 import random
+import subprocess
+import sys
 
 import pytest
-from curate_helpers import make_row
+from curate_helpers import ROOT, make_row
+from helpers import ENVIRONMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +142,28 @@ def test_every_row_is_kept_or_dropped_once_whatever_the_order(
         (f"Question {q}?", f"Context {c}.") for (q, c), seen in labels.items() if len(seen) == 1
     }
     assert sorted((r.question, r.context) for r in kept) == sorted(agreed)
+
+
+def test_what_is_nearly_the_same_does_not_hang_on_the_seed_of_hashes() -> None:
+    """Number words are read in their order, whatever order a set has in this process."""
+    code = (
+        "from curate_helpers import make_row; from curate.dedup import dedup\n"
+        "asked = ('How many of the two hundred ships sank?', 'How many of the 200 ships sank?')\n"
+        "rows = [make_row(q, 'Of the ships nine sank.', ['nine']) for q in asked]\n"
+        "print(len(dedup(rows)[0]))"
+    )
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**ENVIRONMENT, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "tests")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "1\n"
+
+
+def test_of_equal_rows_the_one_that_was_tested_on_stays() -> None:
+    rows = [row("new", "Who left?", document="b"), row("old", "Who left?", document="a")]
+    kept, _ = dedup(rows, known={"a": "test", "b": "train"})
+    assert [one.source_id for one in kept] == ["old"]

@@ -142,13 +142,13 @@ def test_new_document_that_shares_a_context_follows_the_known_one() -> None:
         assert folds.assign(rows, [], SHARES, 1, {"doc1": fold})["doc2"] == fold
 
 
-def test_context_that_later_ties_parted_documents_stays_in_one_fold_and_says_so() -> None:
+def test_context_that_later_ties_parted_documents_stays_where_it_was_tested() -> None:
     rows = rows_of([(1, 5, True), (2, 5, True), (2, 6, True)])
     ledger = folds.assign(rows, [], SHARES, 1, {"doc1": "train", "doc2": "test"})
     kept, _, dropped = folds.apply(rows, [], ledger)
-    assert [(row.document_id, row.fold) for row in kept] == [("doc1", "train"), ("doc2", "test")]
+    assert [(row.document_id, row.fold) for row in kept] == [("doc2", "test"), ("doc2", "test")]
     (one,) = dropped
-    assert (one.row.document_id, one.drop_reason) == ("doc2", "context_in_other_fold")
+    assert (one.row.document_id, one.drop_reason) == ("doc1", "context_in_other_fold")
     assert "in test" in one.detail
     assert "in train" in one.detail
 

@@ -224,3 +224,19 @@ def test_context_swapped_takes_no_other_print_of_the_same_context() -> None:
     far = Passage("Quite another matter.", "f", context_id("quite another matter"), "train")
     (made,) = derived_from([row], ("context_swapped",), passages=(same, far)).rows
     assert made.context == far.context
+
+
+FOOTER = " ".join(f"All the pages of this site end with line number {n}." for n in range(5))
+
+
+def test_what_becomes_nearly_the_same_in_two_folds_is_dropped() -> None:
+    """Two pages of one footer, each of which loses the paragraph that was its own."""
+    rows = [
+        make_row("Who came?", f"{name} {n} came by train on that day. {FOOTER} Page {n}.", [f"{name} {n}"],
+                 f"d{n}", fold=fold)
+        for n, (name, fold) in enumerate((("Ada Low", "train"), ("Bob Ray Junior", "test")))
+    ]  # fmt: skip
+    assert rows[0].context_id != rows[1].context_id
+    result = derived_from(rows, ("evidence_removed",))
+    assert result.rows == []
+    assert {reason for _, reason in reasons(result)} == {"context_in_other_fold"}

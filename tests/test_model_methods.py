@@ -165,7 +165,10 @@ def test_answers_of_a_run_vote(tmp_path: Path) -> None:
     settings = {"methods": ["evidence_removed"]}
     (row,) = derive([ROW], [], InsufficientSettings.model_validate(settings), 1).rows
     path = tmp_path / "base.parquet"
-    pq.write_table(pa.table({"id": [row.id], "prediction": ["by Hugo Mason"]}), path)
+    pq.write_table(
+        pa.table({"id": [row.id], "question": [ROW.question], "prediction": ["by Hugo Mason"]}),
+        path,
+    )
     voting = {**settings, "verify": {"predictions": [str(path)]}}
     (again,) = derive([ROW], [], InsufficientSettings.model_validate(voting), 1).rows
     assert again.votes["reader:base"] == 1.0

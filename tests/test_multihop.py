@@ -73,6 +73,14 @@ def test_yes_is_no_span_and_facts_behind_the_end_are_passed_over(tmp_path: Path)
     odd = {**HOTPOT, "answer": "yes", "supporting_facts": [["Corby", 1], ["Corby", 9]]}
     (tmp_path / "odd.json").write_text(json.dumps([odd]))
     (row,) = table.read(str(tmp_path / "odd.json"), "hotpot")
+    no = {
+        **HOTPOT,
+        "answer": "no",
+        "context": [["North", ["It is known.", "No."]], *HOTPOT["context"]],
+    }
+    (tmp_path / "no.json").write_text(json.dumps([no]))
+    (other,) = table.read(str(tmp_path / "no.json"), "hotpot")
+    assert other.answer_starts == [-1]
     assert (row.answers, row.answer_starts, len(row.evidence)) == (["yes"], [-1], 1)
 
 

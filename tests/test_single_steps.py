@@ -106,7 +106,7 @@ def test_a_document_in_two_folds_is_refused(tmp_path: Path) -> None:
             make_row("R?", "another context", ["another"], "d", fold="test")]  # fmt: skip
     write_table(to_table(rows), tmp_path / "rows.parquet")
     done = curate("split", tmp_path / "rows.parquet", "--out", tmp_path / "set")
-    assert done.returncode == 1 and f"document d is in train and, by row {rows[1].id}, in test" in (
+    assert done.returncode == 1 and f"and by row {rows[1].id} in test; a document has one fold" in (
         done.stderr
     )
     assert not (tmp_path / "set" / "manifest.json").exists()
@@ -168,15 +168,17 @@ def test_labels_are_judged_at_a_terminal_and_kept_when_it_is_left(folder: Path) 
     with subprocess.Popen(
         command, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     ) as process:
-        os.write(main, b"r\nx\nw\nq\n")
+        os.write(main, b"y\nx\nn\nq\n")
         told, errors = process.communicate(timeout=120)
     os.close(main)
     os.close(side)
     assert process.returncode == 0, errors
-    verdicts = [json.loads(line)["verdict"] for line in path.read_text().splitlines()]
-    assert verdicts == ["right", "wrong"]
+    rows = {row.id: row for row in read_rows(folder / "set")}
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    said = [(one["verdict"] == "right") == rows[one["id"]].sufficient for one in kept]
+    assert said == [True, False]
     shown = told.decode()
-    assert shown.count("label right, wrong, unsure; quit") >= 3 and "precision, 95 %" in shown
+    assert shown.count("does the context answer it") >= 3 and "precision, 95 %" in shown
     path.unlink()
 
 

@@ -215,3 +215,12 @@ def test_any_json_line_is_a_row_or_a_named_error(
         assert "t.jsonl: line 1" in str(error)
     else:
         assert to_table([row]).num_rows == 1
+
+
+def test_times_are_read_as_iso_and_others_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"question": "Q?", "retrieved_at": "2026-01-31"}')
+    (row,) = table.read(str(tmp_path / "t.jsonl"), "t")
+    assert row.retrieved_at == "2026-01-31T00:00:00"
+    (tmp_path / "t.jsonl").write_text('{"question": "Q?", "retrieved_at": "31.1.2026"}')
+    with pytest.raises(UserError, match=r"line 1: 'retrieved_at' must be like 2026-01-31"):
+        list(table.read(str(tmp_path / "t.jsonl"), "t"))

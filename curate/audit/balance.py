@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.audit.shortcuts import FEATURES, auditable, labels_of, shortcuts, unseen_scores
+from curate.audit.shortcuts import (
+    FEATURES,
+    auditable,
+    groups_of,
+    labels_of,
+    shortcuts,
+    unseen_scores,
+)
 from curate.auroc import auroc
 from curate.errors import UserError
 from curate.record import Dropped, Row
@@ -60,7 +67,7 @@ def balanced(rows: Sequence[Row], limit: float) -> Balanced:
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         labels = labels_of(kept)
-        if labels.all() or not labels.any():
+        if labels.all() or not labels.any() or len(set(groups_of(kept))) < 2:
             break
         scores = {name: unseen_scores(name, kept) for name in FEATURES}
         areas = {name: auroc(found, labels) for name, found in scores.items()}

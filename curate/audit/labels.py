@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from curate.errors import UserError
 from curate.files import parse_json, read_text
@@ -56,7 +56,7 @@ def sample(rows: Iterable[Row], count: int, seed: int) -> list[Row]:
     """``count`` rows of each method, drawn by seed; of a method with fewer, all."""
     by_method: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_method[row.method].append(row)
+        by_method[kind(row)].append(row)
     drawn: list[Row] = []
     for method, members in sorted(by_method.items()):
         members.sort(key=lambda row: row.id)
@@ -74,6 +74,8 @@ def read(path: Path) -> list[Judgement]:
         if line.strip():
             try:
                 judgement = Judgement(**parse_json(line))
+                if judgement.verdict not in get_args(Verdict):
+                    raise TypeError(f"verdict '{judgement.verdict}'")
             except (TypeError, json.JSONDecodeError) as error:
                 raise UserError(f"{path}: line {number}: not a judgement ({error})") from error
             found[judgement.id] = judgement
@@ -99,14 +101,34 @@ def todo(drawn: Sequence[Row], judged: Iterable[Judgement]) -> list[Row]:
     return [row for row in drawn if (row.id, row.content_hash) not in known]
 
 
-def judge(rows: Sequence[Row], path: Path, ask: Callable[[Row], Verdict | None]) -> int:
-    """Have each row judged by ``ask`` until it says None; returns how many were."""
+Opinion = Literal["yes", "no", "unsure"]  # does the context answer the question?
+
+
+def judge(rows: Sequence[Row], path: Path, ask: Callable[[Row], Opinion | None]) -> int:
+    """Have each row judged by ``ask`` until it says None; returns how many were.
+
+    Whoever is asked need not know the label: it is right where the opinion agrees with it.
+    """
     for number, row in enumerate(rows):
-        verdict = ask(row)
-        if verdict is None:
+        opinion = ask(row)
+        if opinion is None:
             return number
-        append(path, Judgement(row.id, row.content_hash, row.method, verdict))
+        append(path, Judgement(row.id, row.content_hash, kind(row), verdict(row, opinion)))
     return len(rows)
+
+
+def verdict(row: Row, opinion: Opinion) -> Verdict:
+    """What an opinion says of a row's label."""
+    if opinion == "unsure":
+        return "unsure"
+    return "right" if (opinion == "yes") == row.sufficient else "wrong"
+
+
+def kind(row: Row) -> str:
+    """The method, and for people's own rows the label too."""
+    if row.method != "human":
+        return row.method
+    return "human, sufficient" if row.sufficient else "human, insufficient"
 
 
 def precision(judged: Iterable[Judgement]) -> list[Precision]:

@@ -89,5 +89,7 @@ def _grams(row: Row) -> Iterable[str]:
     question, context = words(row.question), words(row.context)
     if len(question) >= WHOLE:  # "When was it built?" is asked of many things
         yield " ".join(question)
+    if len(context) < NGRAM:  # too short for a run: the row as a whole
+        yield " ".join([*question, "|", *context])
     for start in range(len(context) - NGRAM + 1):
         yield " ".join(context[start : start + NGRAM])

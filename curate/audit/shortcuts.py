@@ -44,7 +44,7 @@ def shortcuts(rows: Sequence[Row]) -> list[Shortcut]:
     """
     rows = auditable(rows)
     labels = labels_of(rows)
-    groups = _groups(rows)
+    groups = groups_of(rows)
     if labels.all() or not labels.any() or len(set(groups)) < 2:
         return []
     return [_measure(name, rows, labels, groups) for name in FEATURES]
@@ -64,14 +64,15 @@ def labels_of(rows: Sequence[Row]) -> NDArray[np.bool_]:
     return np.array([bool(row.sufficient) for row in rows], dtype=bool)
 
 
-def _groups(rows: Sequence[Row]) -> list[str]:
+def groups_of(rows: Sequence[Row]) -> list[str]:
+    """What cross-validation keeps together: documents, or contexts where these are few."""
     documents = [row.document_id for row in rows]
     return documents if len(set(documents)) >= FOLDS else [row.context_id or row.id for row in rows]
 
 
 def unseen_scores(name: str, rows: Sequence[Row]) -> NDArray[np.float64]:
     """Log-odds of "sufficient" [rows], each from a fit without the row's document."""
-    return _scores(_features(name, rows)[0], labels_of(rows), _groups(rows))
+    return _scores(_features(name, rows)[0], labels_of(rows), groups_of(rows))
 
 
 def _scores(features: Any, labels: NDArray[np.bool_], groups: Sequence[str]) -> NDArray[np.float64]:
@@ -100,6 +101,7 @@ def _measure(
 
 def _features(name: str, rows: Sequence[Row]) -> tuple[Any, Sequence[str]]:
     """A sparse matrix [rows, features] and the features' names; no label is looked at."""
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import MaxAbsScaler
@@ -108,12 +110,15 @@ def _features(name: str, rows: Sequence[Row]) -> tuple[Any, Sequence[str]]:
     if name != "overlap alone":
         vectors = TfidfVectorizer(
             ngram_range=(1, 2),
-            min_df=3,
+            min_df=3 if len(rows) >= 100 else 1,
             sublinear_tf=True,
             tokenizer=_TOKEN.findall,
             token_pattern=None,
         )
-    matrix = vectors.fit_transform(_READERS[name](rows))
+    try:
+        matrix = vectors.fit_transform(_READERS[name](rows))
+    except ValueError:  # not one word in them that could tell anything
+        return csr_matrix((len(rows), 1)), ["(nothing)"]
     return MaxAbsScaler().fit_transform(matrix), vectors.get_feature_names_out()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
+from curate import near_duplicates
 from curate.dedup import Key, context_id, key
 from curate.insufficient import distracted, noise_passages, verify
 from curate.insufficient.made import Made, World
@@ -52,11 +53,46 @@ def derive(
     known = _Known.of(rows, passages)
     methods = usable(settings)
     panel = panel_of(settings.verify)
-    for fold in (f for f in FOLDS if any(row.fold == f for row in rows)):
-        members = [row for row in rows if row.fold == fold]
-        world = world_of(fold, rows, passages, settings, seed)
-        _derive_fold(members, _Making(world, methods, settings, panel, known, result))
+    verify = settings.verify
+    writer = None if settings.writer is None else chat_of(settings.writer)
+    reader = chat_of(verify.readers[0]) if verify.readers else None
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        for fold in (f for f in FOLDS if any(row.fold == f for row in rows)):
+            members = [row for row in rows if row.fold == fold]
+            world = world_of(fold, rows, passages, settings, seed)
+            world = replace(world, writer=writer, reader=reader)
+            _derive_fold(members, _Making(world, methods, settings, panel, known, result, pool))
+    finally:
+        pool.shutdown(cancel_futures=True)  # what was asked ahead and is not wanted any more
+    _drop_near_duplicates(result, rows, passages)
     return result
+
+
+def _drop_near_duplicates(
+    result: Derived, rows: Sequence[Row], passages: Sequence[Passage]
+) -> None:
+    """Drop what became nearly the same as a context of another fold once a part was cut.
+
+    Two pages of one footer, say, of which each lost its own paragraph.
+    """
+    items: list[Row | Passage] = [*passages, *rows]
+    homes = {item.context: item.fold for item in items}
+    made = {row.context: row.fold for row in result.rows if row.context not in homes}
+    contexts = sorted(homes | made)
+    folds = homes | made
+    leaking = {
+        context
+        for one, other in near_duplicates.joins(contexts)
+        if folds[contexts[one]] != folds[contexts[other]]
+        for context in (contexts[one], contexts[other])
+        if context in made
+    }
+    if leaking:
+        detail = "nearly the same context is in another fold"
+        gone = [row for row in result.rows if row.context in leaking]
+        result.dropped += [Dropped(row, STEP, "context_in_other_fold", detail) for row in gone]
+        result.rows = [row for row in result.rows if row.context not in leaking]
 
 
 def world_of(
@@ -71,15 +107,8 @@ def world_of(
     texts = [
         (item.context, item.document_id, item.context_id) for item in items if item.fold == fold
     ]
-    verify = settings.verify
     return World(
-        build_index(sorted(texts)),
-        seed,
-        settings.passages,
-        settings.swap_from,
-        settings.swap_rank,
-        None if settings.writer is None else chat_of(settings.writer),
-        chat_of(verify.readers[0]) if verify.readers else None,
+        build_index(sorted(texts)), seed, settings.passages, settings.swap_from, settings.swap_rank
     )
 
 
@@ -121,7 +150,7 @@ def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> in
     every n-th row has one.
     """
     labels = [row.sufficient for row in rows if row.sufficient is not None]
-    missing = share * sum(labels) / (1 - share) - labels.count(False)
+    missing: float = round(share * sum(labels) / (1 - share)) - labels.count(False)
     if {noise_passages.METHOD, distracted.METHOD} <= set(methods):
         twins = share / (1 - share) / (len(methods) - 1)
         missing /= max(1 - twins, 0.1)
@@ -164,6 +193,7 @@ class _Making:
     panel: Panel
     known: _Known
     result: Derived
+    pool: ThreadPoolExecutor
 
     def attempts(self, parents: Sequence[Row], method: str) -> Iterator[Attempt]:
         """One attempt a parent, made when it is asked for; some ahead, where models are waited for.
@@ -174,17 +204,16 @@ class _Making:
             for parent in parents:
                 yield parent, self._attempt(parent, method)
             return
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            waiting = iter(parents)
-            under_way = collections.deque(
-                (parent, pool.submit(self._attempt, parent, method))
-                for parent in itertools.islice(waiting, _AT_ONCE)
-            )
-            while under_way:
-                parent, future = under_way.popleft()
-                yield parent, future.result()
-                for another in itertools.islice(waiting, 1):
-                    under_way.append((another, pool.submit(self._attempt, another, method)))
+        waiting = iter(parents)
+        under_way = collections.deque(
+            (parent, self.pool.submit(self._attempt, parent, method))
+            for parent in itertools.islice(waiting, _AT_ONCE)
+        )
+        while under_way:
+            parent, future = under_way.popleft()
+            yield parent, future.result()
+            for another in itertools.islice(waiting, 1):
+                under_way.append((another, self.pool.submit(self._attempt, another, method)))
 
     def next(self, attempts: Iterator[Attempt], method: str) -> bool:
         """Add the next row that passes, failures on the way dropped; False where none is left."""
@@ -199,8 +228,9 @@ class _Making:
         """What a method makes of a parent, if its label stands; nothing else is touched."""
         made = MAKERS[method](parent, self.world)
         if made is None:
-            failed = child(parent, method, Made("no_context", 0.0, ""))
-            return Dropped(failed, STEP, "no_candidate", f"by {method}")
+            answers = list(zip(parent.answers, parent.answer_starts, strict=True))
+            untouched = child(parent, method, Made("", 0.0, answers=answers))
+            return Dropped(untouched, STEP, "no_candidate", f"by {method}")
         row = child(parent, method, made)
         row.context_id = self.known.clusters.get(row.context, row.context_id)
         if against := verify.vote(row, parent, self.settings.verify.decide, self.panel):

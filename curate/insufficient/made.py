@@ -28,11 +28,11 @@ class World:
             raise RuntimeError("a method that needs a writer was tried without one")
         return self.writer.ask([{"role": "user", "content": prompt}], max_tokens, self.seed)
 
-    def read(self, context: str, question: str) -> str:
-        """The reader's answer; empty where it abstains."""
+    def read(self, row: Row, context: str) -> str:
+        """The reader's answer to a row's question on another context; empty where it abstains."""
         if self.reader is None:
             raise RuntimeError("a method that needs a reader was tried without one")
-        return answer_of(self.reader, context, question)
+        return answer_of(self.reader, context, row.question, row.history)
 
     def random(self, method: str, row: Row) -> random.Random:
         """Draws that hang on the row alone, whatever the order of the rows."""
@@ -55,10 +55,12 @@ class Made:
         return not self.reason
 
 
-def answer_of(reader: Chat, context: str, question: str) -> str:
+def answer_of(
+    reader: Chat, context: str, question: str, history: Sequence[dict[str, str]] = ()
+) -> str:
     """What a reader answers under the common prompt; empty where it abstains."""
     contract = Contract()
-    answer = reader.ask(contract.messages(context, question), max_tokens=64)
+    answer = reader.ask(contract.messages(context, question, history), max_tokens=64)
     return "" if contract.is_abstention(answer) else answer
 
 

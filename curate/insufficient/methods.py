@@ -53,7 +53,11 @@ WRITERS: dict[str, Maker] = {
 READERS: dict[str, Maker] = {rematched.METHOD: rematched.make}
 MAKERS: dict[str, Maker] = {module.METHOD: module.make for module in _MODULES} | WRITERS | READERS
 # What a row must have for a method to be tried on it at all.
-NEEDS: dict[str, Callable[[Row], bool]] = {partial_evidence.METHOD: partial_evidence.applies}
+# Writers are not shown the turns of a conversation, which may say what is meant.
+NEEDS: dict[str, Callable[[Row], bool]] = {
+    partial_evidence.METHOD: partial_evidence.applies,
+    **dict.fromkeys(WRITERS, lambda row: not row.history),
+}
 
 
 def usable(settings: InsufficientSettings) -> list[str]:

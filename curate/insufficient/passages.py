@@ -14,7 +14,7 @@ from curate.text import words
 DEPTH = 20
 # Passages searched together. More would find nearer ones, at a cost that grows with the square of
 # the rows; whole documents are kept in one shard.
-SHARD = 5000
+SHARD = 1000
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,14 @@ JUDGE_PROMPT = (
 )
 
 
+Answers = dict[str, tuple[str, str]]  # row id → the question that was asked, and the answer
+
+
 @dataclass(frozen=True)
 class Panel:
     """Those who vote: answers read from files, readers, and a judge."""
 
-    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name → row id → answer
+    files: Mapping[str, "Answers"] = field(default_factory=dict)
     readers: Mapping[str, Chat] = field(default_factory=dict)
     judge: tuple[str, Chat] | None = None
 
@@ -39,14 +42,17 @@ class Panel:
     def votes(self, row: Row, parent: Row) -> Iterator[tuple[str, float]]:
         """Names and votes, from cheap to dear; whoever is not asked for costs nothing."""
         for name, answers in self.files.items():
-            if row.id in answers:
-                yield f"reader:{name}", _agrees(answers[row.id], row, parent)
+            asked, answer = answers.get(row.id, ("", ""))
+            # A row of an earlier build may have had the same id, and another question.
+            if asked == row.question:
+                yield f"reader:{name}", _agrees(answer, row, parent)
         for name, reader in self.readers.items():
-            answer = answer_of(reader, row.context, row.question)
+            answer = answer_of(reader, row.context, row.question, row.history)
             yield f"reader:{name}", _agrees(answer, row, parent)
         if self.judge is not None:
             name, chat = self.judge
-            prompt = JUDGE_PROMPT.format(context=row.context, question=row.question)
+            turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in row.history)
+            prompt = JUDGE_PROMPT.format(context=row.context, question=f"{turns}{row.question}")
             said = chat.ask([{"role": "user", "content": prompt}], max_tokens=4).casefold()
             yield f"judge:{name}", _verdict(said)
 
@@ -69,11 +75,17 @@ def _agrees(answer: str, row: Row, parent: Row) -> float:
 def panel_of(settings: VerifySettings) -> Panel:
     """The panel that a recipe asks for; answers of models are cached for good."""
     judge = settings.judge
-    return Panel(
-        {Path(path).stem: predictions(Path(path)) for path in settings.predictions},
-        dict(_named(each) for each in settings.readers),
-        None if judge is None else _named(judge),
-    )
+    paths = [Path(path) for path in settings.predictions]
+    files = [(p.parent.name if p.stem == "predictions" else p.stem, predictions(p)) for p in paths]
+    readers = [_named(each) for each in settings.readers]
+    names = [name for name, _ in (*files, *readers)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"two readers are called '{name}', and one's votes would hide the other's; give "
+                "models a 'name', or rename the files' folders"
+            )
+    return Panel(dict(files), dict(readers), None if judge is None else _named(judge))
 
 
 def chat_of(settings: ModelSettings) -> Chat:
@@ -86,11 +98,12 @@ def _named(settings: ModelSettings) -> tuple[str, Chat]:
     return settings.name or chat.model, chat
 
 
-def predictions(path: Path) -> dict[str, str]:
-    """Row id → answer, of a ``predictions.parquet`` as `abstain evaluate` writes it."""
+def predictions(path: Path) -> Answers:
+    """Answers by row, of a ``predictions.parquet`` as `abstain evaluate` writes it."""
     table = read_parquet(path)
-    for name in ("id", "prediction"):
+    needed = ("id", "question", "prediction")
+    for name in needed:
         if name not in table.column_names:
-            raise UserError(f"{path}: no column '{name}'; a reader's file needs id and prediction")
-    columns = (table.column(name).to_pylist() for name in ("id", "prediction"))
-    return dict(zip(*columns, strict=True))
+            raise UserError(f"{path}: no column '{name}'; a reader's file has {', '.join(needed)}")
+    columns = (table.column(name).to_pylist() for name in needed)
+    return {name: (asked, answer) for name, asked, answer in zip(*columns, strict=True)}

@@ -22,7 +22,7 @@ def make(row: Row, world: World) -> Made | None:
             break
         if holds_any(context, row.answers):
             continue
-        answer = world.read(context, row.question)
+        answer = world.read(row, context)
         # An answer that the passage does not hold is no misreading but a guess.
         if answer and holds_any(context, [answer]):
             return Made(REASON, 1 / rank, context)

@@ -7,6 +7,7 @@ files and as on the hub) and MuSiQue (Trivedi et al. 2022; ``paragraphs`` with `
 from typing import Any
 
 from curate.errors import UserError
+from curate.text import find_answer
 
 JOIN = "\n\n"
 Span = tuple[int, int]
@@ -56,8 +57,8 @@ def _given(value: dict[str, Any]) -> dict[str, Any]:
 
 def _start(context: str, answer: str, spans: list[Span]) -> int:
     """Where the answer stands, in a supporting sentence if in any; −1 for "yes" and "no"."""
-    found = (context.find(answer, start, end) for start, end in spans)
-    return next((start for start in found if start >= 0), context.find(answer))
+    found = (find_answer(context, answer, start, end) for start, end in spans)
+    return next((start for start in found if start >= 0), find_answer(context, answer))
 
 
 Passage = tuple[str, list[str], set[int]]  # title, sentences, which of them support

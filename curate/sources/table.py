@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pyarrow.parquet as pq
 
 from curate.errors import UserError, os_error
 from curate.files import parse_json, read_json, read_text
-from curate.record import NOT_A_SPAN, REASONS, Row, digest
+from curate.record import REASONS, Row, digest
 from curate.sources import hub, multihop
-from curate.text import fitting
+from curate.text import find_answer, fitting
 
 FIELDS = (
     "question",
@@ -30,6 +31,7 @@ FIELDS = (
     "url",
     "licence",
     "language",
+    "retrieved_at",
 )
 _TRUE, _FALSE = {"true", "1", "yes", "y"}, {"false", "0", "no", "n"}
 
@@ -152,6 +154,7 @@ def _row(value: dict[str, Any], where: str) -> Row:
         url=_text(value, "url", where),
         licence=_text(value, "licence", where),
         language=_text(value, "language", where) or "en",
+        retrieved_at=_time(value, where),
     )
 
 
@@ -182,7 +185,7 @@ def _history(value: Any, where: str) -> list[dict[str, str]]:
 def _starts(given: list[Any], answers: list[str], context: str, where: str) -> list[int]:
     """Offsets as given, or looked up; an answer in other words than the context's is no span."""
     if not given:
-        return [context.find(answer) if answer else NOT_A_SPAN for answer in answers]
+        return [find_answer(context, answer) for answer in answers]
     try:
         return [fitting(int(start), context) for start in given]
     except (TypeError, ValueError, OverflowError) as error:
@@ -211,6 +214,17 @@ def _list(value: Any, where: str) -> list[Any]:
     if isinstance(value, dict) and "text" in value:  # SQuAD's flat form on the hub
         value = value["text"]
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _time(value: dict[str, Any], where: str) -> str:
+    """When the row was retrieved, as ISO 8601: folds by time compare these as texts."""
+    found = _text(value, "retrieved_at", where)
+    try:
+        return datetime.fromisoformat(found).isoformat() if found else ""
+    except ValueError as error:
+        raise UserError(
+            f"{where}: 'retrieved_at' must be like 2026-01-31 or 2026-01-31T12:00, found '{found}'"
+        ) from error
 
 
 def _label(value: Any, where: str) -> bool | None:
