@@ -22,7 +22,7 @@ from curate.record import NOT_A_SPAN, Dropped, Row
 from curate.text import asking_word, normalise, words
 from curate.topics import topics
 
-# Shortcuts and topics are read off a sample: more rows move them by less than their intervals.
+# Shortcuts, topics and lengths are read off a sample: more rows would hardly move them.
 SAMPLE = 5000
 _LISTED = 10
 
@@ -103,10 +103,11 @@ def votes(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 def coverage(rows: Sequence[Row]) -> dict[str, Any]:
     """What is asked, what is answered, how long, about what, from where."""
+    some = _sampled(rows)
     lengths = {
-        "question": [len(words(row.question)) for row in rows],
-        "context": [len(words(row.context)) for row in rows],
-        "answer": [len(words(row.answers[0])) for row in rows if row.answers],
+        "question": [len(words(row.question)) for row in some],
+        "context": [len(words(row.context)) for row in some],
+        "answer": [len(words(row.answers[0])) for row in some if row.answers],
     }
     return {
         "question_types": _counted(asking_word(row.question) or "yes or no" for row in rows),
@@ -117,7 +118,7 @@ def coverage(rows: Sequence[Row]) -> dict[str, Any]:
         "licences": _counted(row.licence or "unknown" for row in rows),
         "languages": _counted(row.language for row in rows),
         "words": {name: _quantiles(values) for name, values in lengths.items() if values},
-        "topics": topics(sorted({row.context for row in _sampled(rows) if row.context})),
+        "topics": topics(sorted({row.context for row in some if row.context})),
     }
 
 

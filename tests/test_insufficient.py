@@ -231,11 +231,10 @@ FOOTER = " ".join(f"All the pages of this site end with line number {n}." for n 
 
 def test_what_becomes_nearly_the_same_in_two_folds_is_dropped() -> None:
     """Two pages of one footer, each of which loses the paragraph that was its own."""
-    rows = [
-        make_row("Who came?", f"{name} {n} came by train on that day. {FOOTER} Page {n}.", [f"{name} {n}"],
-                 f"d{n}", fold=fold)
-        for n, (name, fold) in enumerate((("Ada Low", "train"), ("Bob Ray Junior", "test")))
-    ]  # fmt: skip
+    rows = []
+    for n, (name, fold) in enumerate((("Ada Low", "train"), ("Bob Ray Junior", "test"))):
+        context = f"{name} {n} came by train on that day. {FOOTER} Page {n}."
+        rows.append(make_row("Who came?", context, [f"{name} {n}"], f"d{n}", fold=fold))
     assert rows[0].context_id != rows[1].context_id
     result = derived_from(rows, ("evidence_removed",))
     assert result.rows == []
