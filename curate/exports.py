@@ -10,11 +10,9 @@ from curate.errors import UserError
 from curate.files import replacing
 from curate.record import NOT_A_SPAN, Row
 
-FORMATS = ("squad", "messages", "prompt-completion")
-
 
 def export(rows: Sequence[Row], form: str, out: Path, contract: Contract) -> int:
-    """Write labelled rows in one of `FORMATS`; returns how many.
+    """Write labelled rows as squad, messages or prompt-completion; returns how many.
 
     A row whose answers are no spans of its context cannot be told in SQuAD's format: it is an
     error, since a file that silently lacks rows is not the data set.

@@ -62,7 +62,12 @@ def assign(
     items: list[Row | Passage] = [*rows, *passages]
     for item in items:
         if item.source in test_sources:
-            placed.setdefault(groups[item.document_id], "test")
+            group = groups[item.document_id]
+            if placed.setdefault(group, "test") != "test":
+                raise UserError(
+                    f"folds.test_sources: document {item.document_id} of source '{item.source}' is "
+                    f"in {placed[group]} since an earlier build; build into another folder"
+                )
     if by_time:
         _place_by_time(rows, groups, placed, shares)
     _place(_strata(rows, groups), placed, shares, seed)

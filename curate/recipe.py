@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from curate import typed_yaml
+from curate.errors import UserError
 from curate.record import FOLDS
 
 
@@ -203,6 +204,12 @@ def load(path: Path) -> Recipe:
         if not source.path.startswith("hub:"):
             source.path = str((path.parent / source.path).resolve())
         source.name = source.name or Path(source.path.removeprefix("hub:")).stem
+    names = [source.name for source in recipe.sources]
+    for name in recipe.folds.test_sources:
+        if name not in names:
+            raise UserError(
+                f"{path}: 'folds.test_sources' names '{name}'; the sources are {', '.join(names)}"
+            )
     verify = recipe.insufficient.verify
     verify.predictions = [str((path.parent / file).resolve()) for file in verify.predictions]
     return recipe

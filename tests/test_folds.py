@@ -211,3 +211,9 @@ def test_folds_are_balanced_by_source_too() -> None:
     ledger = folds.assign(rows, [], SHARES, 1, {})
     rare = Counter(ledger[row.document_id] for row in rows if row.source == "rare")
     assert rare["train"] == 12 and rare["calibration"] == rare["test"] == 3
+
+
+def test_a_source_cannot_be_held_out_that_was_trained_on_before() -> None:
+    rows = rows_of([(1, 1, True), (2, 2, True)])
+    with pytest.raises(UserError, match="document doc1 of source 'test' is in train since"):
+        folds.assign(rows, [], SHARES, 1, {"doc1": "train"}, test_sources=["test"])

@@ -150,3 +150,11 @@ def test_no_yaml_at_all_makes_the_loader_crash(
         assert load(path).sources
     except UserError as error:
         assert str(path) in str(error)
+
+
+def test_a_source_to_test_on_must_be_one_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "name: x\nsources:\n  - {kind: squad, path: a.json}\nfolds: {test_sources: [b]}\n"
+    )
+    with pytest.raises(UserError, match="names 'b'; the sources are a"):
+        load(tmp_path / "r.yaml")

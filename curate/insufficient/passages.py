@@ -26,20 +26,23 @@ class _Shard:
     documents: Sequence[str]
     retriever: Any
 
-    def nearest(self, query: str, count: int) -> list[int]:
-        """Numbers of the passages that score highest for ``query``, best first."""
+    def nearest(self, query: str, count: int, document: str, where: str) -> list[int]:
+        """Numbers of the passages that score highest for ``query``, best first.
+
+        ``where`` is as for `PassageIndex.others`.
+        """
         import numpy as np
 
         tokens = words(query)
         if not tokens or not self.contexts:
             return []
         scores = self.retriever.get_scores(tokens)
-        count = min(count, len(scores))
-        # Ties go to the earlier passage, as a stable sort of all of them would have it.
-        best = np.argpartition(-scores, count - 1)[:count]
-        edge = scores[best].min()
-        candidates = np.flatnonzero(scores >= edge)
-        order = candidates[np.argsort(-scores[candidates], kind="stable")]
+        allowed = np.arange(len(scores))
+        if where != "any":
+            same = np.array([name == document for name in self.documents])
+            allowed = np.flatnonzero(same if where == "same_document" else ~same)
+        # Ties go to the earlier passage.
+        order = allowed[np.argsort(-scores[allowed], kind="stable")]
         return [int(number) for number in order[:count]]
 
 
@@ -59,13 +62,9 @@ class PassageIndex:
             return
         shard = self.shards[self.shard_of.get(row.document_id, 0)]
         own = row.context_id or context_id(row.context)
-        for number in shard.nearest(row.question, DEPTH + 1):
-            same = shard.documents[number] == row.document_id
-            if shard.clusters[number] == own or (where == "same_document" and not same):
-                continue
-            if where == "other_documents" and same:
-                continue
-            yield shard.contexts[number]
+        for number in shard.nearest(row.question, DEPTH + 1, row.document_id, where):
+            if shard.clusters[number] != own:
+                yield shard.contexts[number]
 
 
 def build_index(passages: Iterable[tuple[str, str, str]]) -> PassageIndex:
