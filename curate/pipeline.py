@@ -52,7 +52,7 @@ class StepCount:
     kept: int
     dropped: int
     reasons: dict[str, int] = field(default_factory=dict)
-    edits: dict[str, int] = field(default_factory=dict)  # rule → texts that it changed
+    edits: dict[str, int] = field(default_factory=dict)  # of cleaning: rule → texts it changed
 
 
 @dataclass
@@ -103,12 +103,14 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
 
     def make() -> Content:
         found = derive.derive(rows, passages, recipe.insufficient, recipe.seed)
-        return Content(found.rows, dropped=found.dropped)
+        nothing = {f"nothing for {name}": count for name, count in found.unmade.items()}
+        return Content(found.rows, dropped=found.dropped, edits=Counter(nothing))
 
     derived = workspace.once("insufficient", make)
     created = len(derived.rows) + len(derived.dropped)
     both = [*rows, *derived.rows]
-    books.close(derive.STEP, len(rows), len(both), derived.dropped, created=created)
+    gone = derived.dropped
+    books.close(derive.STEP, len(rows), len(both), gone, created, derived.edits)
     splits = _split(both, recipe, books)
     if not any(splits.values()):
         reasons = Counter(one.drop_reason for one in books.dropped)

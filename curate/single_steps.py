@@ -87,6 +87,8 @@ def insufficient(
         counted[row.method]["made"] += 1
     for one in made.dropped:
         counted[one.row.method][one.drop_reason] += 1
+    for name, count in made.unmade.items():
+        counted[name]["no_candidate"] += count
     return {
         "rows": len(both),
         "contrast": len(contrasted),

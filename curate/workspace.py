@@ -14,7 +14,7 @@ from curate.record import Dropped, Passage, Row
 
 @dataclass
 class Content:
-    """What a step gives: rows, passages, the rows that it left out, and what it edited."""
+    """What a step gives: rows, passages, the rows that it left out, and what else it counted."""
 
     rows: list[Row] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)

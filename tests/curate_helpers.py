@@ -125,4 +125,5 @@ def derived_from(
 
 def reasons(result: Derived) -> list[tuple[str, str]]:
     """Of each candidate that failed: the method, and why."""
-    return [(d.row.method, d.drop_reason) for d in result.dropped]
+    failed = [(d.row.method, d.drop_reason) for d in result.dropped]
+    return failed + [(method, "no_candidate") for method in result.unmade.elements()]

@@ -215,7 +215,7 @@ def test_context_swapped_borrows_within_the_fold_only(drawn: list[tuple[int, str
         assert made.fold == parent.fold == homes[made.context]
         assert made.context != parent.context
     assert {reason for _, reason in reasons(result)} <= {"no_candidate"}
-    assert len(result.rows) + len(result.dropped) == len(rows)
+    assert len(result.rows) + len(reasons(result)) == len(rows)
 
 
 def test_context_swapped_takes_no_other_print_of_the_same_context() -> None:

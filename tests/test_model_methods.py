@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curate_helpers import curate, make_row
+from curate_helpers import curate, make_row, reasons
 
 from curate.chat import Chat
 from curate.insufficient import readers
@@ -100,7 +100,7 @@ def test_a_context_is_retold_without_its_answer(server: Any) -> None:
 )
 def test_a_bad_retelling_is_dropped(server: Any, told: str, reason: str) -> None:
     result = derived(server, lambda _: told, "rewritten")
-    assert result.rows == [] and [one.drop_reason for one in result.dropped] == [reason]
+    assert result.rows == [] and [why for _, why in reasons(result)] == [reason]
 
 
 def test_passages_that_entail_the_answer_are_left_out(server: Any) -> None:

@@ -7,6 +7,7 @@ made all lie in the same one.
 import collections
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,10 +31,11 @@ _AT_ONCE = 8  # requests under way, where models are asked
 
 @dataclass
 class Derived:
-    """The rows that were made, and the candidates that failed."""
+    """The rows that were made, the candidates that failed, and where there were none."""
 
     rows: list[Row] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    unmade: Counter[str] = field(default_factory=Counter)  # method → parents it found nothing in
 
 
 def doubtful(dropped: Iterable[Dropped]) -> list[Row]:
@@ -180,7 +182,7 @@ def _derive_fold(rows: list[Row], making: "_Making") -> None:
                     break
 
 
-Attempt = tuple[Row, Row | Dropped]  # the parent, and what came of it
+Attempt = tuple[Row, Row | Dropped | None]  # the parent, and what came of it
 
 
 @dataclass
@@ -218,19 +220,17 @@ class _Making:
     def next(self, attempts: Iterator[Attempt], method: str) -> bool:
         """Add the next row that passes, failures on the way dropped; False where none is left."""
         for parent, attempt in attempts:
-            if self._add(attempt):
+            if self._add(attempt, method):
                 if method == noise_passages.METHOD and distracted.METHOD in self.methods:
-                    self._add(self._attempt(parent, distracted.METHOD))
+                    self._add(self._attempt(parent, distracted.METHOD), distracted.METHOD)
                 return True
         return False
 
-    def _attempt(self, parent: Row, method: str) -> Row | Dropped:
-        """What a method makes of a parent, if its label stands; nothing else is touched."""
+    def _attempt(self, parent: Row, method: str) -> Row | Dropped | None:
+        """What a method makes of a parent, if anything; nothing else is touched."""
         made = MAKERS[method](parent, self.world)
         if made is None:
-            answers = list(zip(parent.answers, parent.answer_starts, strict=True))
-            untouched = child(parent, method, Made("", 0.0, answers=answers))
-            return Dropped(untouched, STEP, "no_candidate", f"by {method}")
+            return None
         row = child(parent, method, made)
         row.context_id = self.known.clusters.get(row.context, row.context_id)
         if against := verify.vote(row, parent, self.settings.verify.decide, self.panel):
@@ -238,8 +238,11 @@ class _Making:
             return Dropped(row, STEP, DISAGREEMENT, detail[:200])
         return row
 
-    def _add(self, attempt: Row | Dropped) -> bool:
+    def _add(self, attempt: Row | Dropped | None, method: str) -> bool:
         """Take a row in, unless something is known against it."""
+        if attempt is None:
+            self.result.unmade[method] += 1
+            return False
         if isinstance(attempt, Row) and (objection := self.known.objection(attempt)):
             attempt = Dropped(attempt, STEP, *objection)
         if isinstance(attempt, Dropped):
