@@ -54,11 +54,12 @@ def _agreement(entries: Sequence[dict[str, Any]]) -> str:
 
 def _verdict(greedy: dict[str, Any], entries: Sequence[dict[str, Any]], key: str) -> str:
     """Which signals beat what the model says without dropout, if any; chance takes its share."""
-    plain = max(greedy["signals"].items(), key=lambda item: item[1][key]["value"])
-    best = max(
-        ((name, found, e["setting"]) for e in entries for name, found in e["signals"].items()),
-        key=lambda item: item[1][key]["value"],
+    plain = _best([(name, "", found[key]) for name, found in greedy["signals"].items()])
+    best = _best(
+        [(name, e["setting"], found[key]) for e in entries for name, found in e["signals"].items()]
     )
+    if plain is None or best is None:
+        return "All rows are of one kind, so that nothing can be told."
     changes = [
         (name, e["setting"].split(" T=")[0], found[f"{key}_less_plain"])
         for e in entries
@@ -68,8 +69,8 @@ def _verdict(greedy: dict[str, Any], entries: Sequence[dict[str, Any]], key: str
     better = [change for change in known if change[2]["low"] > 0]
     worse = [change for change in known if change[2]["high"] < 0]
     return (
-        f"The best without dropout is `{plain[0]}`, {interval(plain[1][key])}; the best of MC "
-        f"dropout `{best[0]}` ({best[2]}), {interval(best[1][key])}.\n\n"
+        f"The best without dropout is `{plain[0]}`, {interval(plain[2])}; the best of MC dropout "
+        f"`{best[0]}` ({best[1]}), {interval(best[2])}.\n\n"
         "*Less plain* is the difference from the same quantity, or for spreads and entropies the "
         "likelihood, without dropout (which may itself rank worse than chance): intervals of a "
         f"paired bootstrap over contexts. Of {len(known)} signals and scopes, {len(better)} are "
@@ -77,6 +78,12 @@ def _verdict(greedy: dict[str, Any], entries: Sequence[dict[str, Any]], key: str
         f"{len(known) / 40:.0f} of either would be expected. Better: {_grouped(better)}. Worse: "
         f"{_grouped(worse)}."
     )
+
+
+def _best(found: list[tuple[str, str, Any]]) -> tuple[str, str, Any] | None:
+    """Of signal, setting and AUROC the highest; None where none could be computed."""
+    known = [each for each in found if each[2]["value"] is not None]
+    return max(known, key=lambda each: float(each[2]["value"]), default=None)
 
 
 def _grouped(changes: Sequence[tuple[str, str, Any]]) -> str:
