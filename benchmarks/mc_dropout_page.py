@@ -31,7 +31,7 @@ def document(found: dict[str, Any]) -> str:
         f"Spearman's rank correlation of each signal, {most} masks.\n\n"
         f"{_agreement([e for e in at_most if e is not full])}\n\n"
         + "\n\n".join(
-            f"## AUROC: {question}\n\n{_verdict(at_most, key)}\n\n"
+            f"## AUROC: {question}\n\n{_verdict(by_name[GREEDY], at_most, key)}\n\n"
             f"{_worths([by_name[GREEDY], *at_most], key)}"
             for key, question in KEYS.items()
         )
@@ -53,23 +53,46 @@ def _agreement(entries: Sequence[dict[str, Any]]) -> str:
     return table(("signal", *(entry["setting"] for entry in entries)), lines)
 
 
-def _verdict(entries: Sequence[dict[str, Any]], key: str) -> str:
+def _verdict(greedy: dict[str, Any], entries: Sequence[dict[str, Any]], key: str) -> str:
     """Which signals beat what the model says without dropout, if any; chance takes its share."""
-    pairs = [
-        (f"`{name}` ({entry['setting']})", found[f"{key}_less_plain"])
-        for entry in entries
-        for name, found in entry["signals"].items()
-    ]
-    known = [(name, change) for name, change in pairs if change["low"] is not None]
-    better = [name for name, change in known if change["low"] > 0]
-    worse = [name for name, change in known if change["high"] < 0]
-    return (
-        "*Less plain* is the difference from the same quantity, or for spreads and entropies the "
-        "likelihood, without dropout: intervals of a paired bootstrap over contexts. Of "
-        f"{len(known)} signals and scopes, {len(better)} are better "
-        f"({', '.join(better) or 'none'}) and {len(worse)} worse, each by its own 95 % interval: "
-        f"without any effect, {len(known) / 40:.0f} of either would be expected."
+    plain = _best([(name, "", found[key]) for name, found in greedy["signals"].items()])
+    best = _best(
+        [(name, e["setting"], found[key]) for e in entries for name, found in e["signals"].items()]
     )
+    if plain is None or best is None:
+        return "All rows are of one kind, so that nothing can be told."
+    changes = [
+        (name, e["setting"].split(" T=")[0], found[f"{key}_less_plain"])
+        for e in entries
+        for name, found in e["signals"].items()
+    ]
+    known = [change for change in changes if change[2]["low"] is not None]
+    better = [change for change in known if change[2]["low"] > 0]
+    worse = [change for change in known if change[2]["high"] < 0]
+    return (
+        f"The best without dropout is `{plain[0]}`, {interval(plain[2])}; the best of MC dropout "
+        f"`{best[0]}` ({best[1]}), {interval(best[2])}.\n\n"
+        "*Less plain* is the difference from the same quantity, or for spreads and entropies the "
+        "likelihood, without dropout (which may itself rank worse than chance): intervals of a "
+        f"paired bootstrap over contexts. Of {len(known)} signals and scopes, {len(better)} are "
+        f"better and {len(worse)} worse, each by its own 95 % interval; without any effect, "
+        f"{len(known) / 40:.0f} of either would be expected. Better: {_grouped(better)}. Worse: "
+        f"{_grouped(worse)}."
+    )
+
+
+def _best(found: list[tuple[str, str, Any]]) -> tuple[str, str, Any] | None:
+    """Of signal, setting and AUROC the highest; None where none could be computed."""
+    known = [each for each in found if each[2]["value"] is not None]
+    return max(known, key=lambda each: float(each[2]["value"]), default=None)
+
+
+def _grouped(changes: Sequence[tuple[str, str, Any]]) -> str:
+    """Signals, each with the scopes in which it differs."""
+    scopes: dict[str, list[str]] = {}
+    for name, scope, _ in changes:
+        scopes.setdefault(name, []).append(scope)
+    return "; ".join(f"`{name}` ({', '.join(found)})" for name, found in scopes.items()) or "none"
 
 
 def _worths(entries: Sequence[dict[str, Any]], key: str) -> str:
