@@ -55,7 +55,14 @@ def build(recipe: Path, out: Path, workers: int, fresh: bool, as_json: bool) -> 
 def _told(manifest: dict[str, Any], out: Path) -> str:
     """A build's result for a person: what each step did, and what is in the splits."""
     steps = [
-        (s["step"], s["rows_in"], s["created"], s["kept"], s["dropped"], _listed(s["reasons"]))
+        (
+            s["step"],
+            s["rows_in"],
+            s["created"],
+            s["kept"],
+            s["dropped"],
+            console.listed(s["reasons"]),
+        )
         for s in manifest["steps"]
     ]
     splits = [
@@ -63,7 +70,7 @@ def _told(manifest: dict[str, Any], out: Path) -> str:
             fold,
             sum(c["label"].values()),
             *(c["label"].get(k, 0) for k in _LABELS),
-            _listed(c["reason"]),
+            console.listed(c["reason"]),
         )
         for fold, c in manifest["splits"].items()
     ]
@@ -79,10 +86,6 @@ def _told(manifest: dict[str, Any], out: Path) -> str:
 
 
 _LABELS = ("sufficient", "insufficient")
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 @cli.command("import")
@@ -253,7 +256,7 @@ def insufficient(
 
 
 def _failed(found: dict[str, int]) -> str:
-    return _listed({name: count for name, count in found.items() if name != "made"})
+    return console.listed({name: count for name, count in found.items() if name != "made"})
 
 
 @cli.command()

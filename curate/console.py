@@ -59,6 +59,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def listed(counts: Mapping[str, int]) -> str:
+    """Names with their counts on one line."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
 def interval(found: Mapping[str, Any] | None) -> str:
     """``0.123 [0.1, 0.2]`` of a value with its bounds; a dash where there is none."""
     if found is None or found["value"] is None:

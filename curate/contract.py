@@ -27,8 +27,13 @@ def _bare(text: str) -> str:
     return text.strip().strip(".!\"'").casefold()
 
 
+def told(history: Sequence[dict[str, str]]) -> str:
+    """Earlier turns, a line each; empty where there were none."""
+    return "".join(f"{turn['role']}: {turn['content']}\n" for turn in history)
+
+
 def _user(context: str, question: str, history: Sequence[dict[str, str]] = ()) -> str:
-    turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in history)
+    turns = told(history)
     earlier = f"Conversation so far:\n{turns}\n" if turns else ""
     return f"Context:\n{context.strip() or NO_CONTEXT}\n\n{earlier}Question: {question.strip()}"
 

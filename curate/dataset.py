@@ -10,6 +10,7 @@ import yaml
 
 from curate import quality, record, report
 from curate.audit import labels
+from curate.console import listed
 from curate.errors import os_error
 from curate.files import exists, read_json, sha256, write_json, write_text
 from curate.folds import Ledger, read_ledger
@@ -40,7 +41,6 @@ def publish(out: Path, workspace: Path, made: DataSet) -> None:
     """
     final = workspace / "final"
     manifest = made.manifest
-    manifest["quality"] = quality.quality(made.splits, labels.of(out, made.splits), made.dropped)
     try:
         shutil.rmtree(final, ignore_errors=True)
         final.mkdir()
@@ -51,8 +51,7 @@ def publish(out: Path, workspace: Path, made: DataSet) -> None:
     record.write_table(record.passages_to_table(made.passages), final / "passages.parquet")
     record.write_table(record.dropped_to_table(made.dropped), final / "dropped.parquet")
     write_json(final / "folds.json", {"version": 1, "documents": made.ledger})
-    write_text(final / "README.md", card(made))
-    write_text(final / "report.html", report.render(manifest, made.splits, made.dropped))
+    _describe(final, made, labels.of(out, made.splits))
     manifest["versions"] = {
         name: metadata.version(name) for name in ("grounded-abstain", "ftfy", "bm25s", "pyarrow")
     }
@@ -67,6 +66,14 @@ def publish(out: Path, workspace: Path, made: DataSet) -> None:
         shutil.rmtree(workspace)
     except OSError as error:
         raise os_error("write", out, error) from error
+
+
+def _describe(folder: Path, made: DataSet, judged: list[labels.Judgement]) -> None:
+    """Judge what was made, into its manifest, and write its card and report."""
+    manifest = made.manifest
+    manifest["quality"] = quality.quality(made.splits, judged, made.dropped)
+    write_text(folder / "README.md", card(made))
+    write_text(folder / "report.html", report.render(manifest, made.splits, made.dropped))
 
 
 def refresh(out: Path) -> dict[str, Any]:
@@ -89,9 +96,7 @@ def refresh(out: Path) -> dict[str, Any]:
         ),
         read_ledger(out / "folds.json"),
     )
-    manifest["quality"] = quality.quality(splits, labels.of(out, splits), made.dropped)
-    write_text(out / "README.md", card(made))
-    write_text(out / "report.html", report.render(manifest, splits, made.dropped))
+    _describe(out, made, labels.of(out, splits))
     for name in ("README.md", "report.html"):
         manifest["files"][name] = sha256(out / name)
     write_json(out / MANIFEST, manifest)
@@ -140,11 +145,11 @@ def card(made: DataSet) -> str:
     for fold, counted in manifest["splits"].items():
         label = counted["label"]
         yes, no = label.get("sufficient", 0), label.get("insufficient", 0)
-        lines.append(f"| {fold} | {yes + no} | {yes} | {no} | {_listed(counted['reason'])} |")
+        lines.append(f"| {fold} | {yes + no} | {yes} | {no} | {listed(counted['reason'])} |")
     steps = ["| step | in | created | kept | dropped | why |", "|---|---|---|---|---|---|"]
     for step in manifest["steps"]:
         numbers = (step["rows_in"], step["created"], step["kept"], step["dropped"])
-        why = _listed(step["reasons"])
+        why = listed(step["reasons"])
         steps.append(f"| {step['step']} | {' | '.join(map(str, numbers))} | {why} |")
     return f"""---
 {yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip()}
@@ -168,10 +173,6 @@ Questions with a context each, and a label: does the context hold the answer? Wh
 Made by `curate build`; the recipe and the hashes are in `manifest.json`, what was left out and
 why in `dropped.parquet`. A derived row keeps its parent's source and licence.
 """
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _worth(quality: dict[str, Any]) -> list[str]:

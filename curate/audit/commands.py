@@ -106,8 +106,10 @@ def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
 
 def _verdict(row: Any) -> Any:
     """Whether a row's context answers, asked of whoever sits at the terminal; no label is shown."""
-    turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in row.history)
-    click.echo(f"── {row.id}\n{row.context or '(no context)'}\n{turns}Q: {row.question}\n")
+    from curate.contract import told
+
+    question = f"{told(row.history)}Q: {row.question}"
+    click.echo(f"── {row.id}\n{row.context or '(no context)'}\n{question}\n")
     keys = {"y": "yes", "n": "no", "u": "unsure", "q": None}
-    question = "does the context answer it: yes, no, unsure; quit"
-    return keys[click.prompt(question, type=click.Choice(list(keys)))]
+    asked = "does the context answer it: yes, no, unsure; quit"
+    return keys[click.prompt(asked, type=click.Choice(list(keys)))]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curate.chat import Chat, default_cache
+from curate.contract import told
 from curate.errors import UserError
 from curate.insufficient.made import answer_of
 from curate.recipe import ModelSettings, VerifySettings
@@ -51,8 +52,8 @@ class Panel:
             yield f"reader:{name}", _agrees(answer, row, parent)
         if self.judge is not None:
             name, chat = self.judge
-            turns = "".join(f"{turn['role']}: {turn['content']}\n" for turn in row.history)
-            prompt = JUDGE_PROMPT.format(context=row.context, question=f"{turns}{row.question}")
+            question = told(row.history) + row.question
+            prompt = JUDGE_PROMPT.format(context=row.context, question=question)
             said = chat.ask([{"role": "user", "content": prompt}], max_tokens=4).casefold()
             yield f"judge:{name}", _verdict(said)
 
