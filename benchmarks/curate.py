@@ -1,6 +1,6 @@
 """`curate build` on as many rows as SQuAD 2.0 has: rows a second of each step, and peak memory.
 
-    python -m benchmarks.curate [--rows 32580 130319] [--out out/benchmarks/curate.json]
+    python -m benchmarks.curate [--rows 32580 130319] [--workers 2] [--out FILE]
 
 The rows are those of a real file copied with seeded edits: in each copy of an article every
 seventh word that is no answer's gives way to another, so that no copy is a near-duplicate of
@@ -9,17 +9,18 @@ is linear where its rows a second stay the same. Then MinHash is held against br
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from benchmarks.packing import DEMO, SQUAD
+from benchmarks.paths import DEMO, SQUAD
 from curate.console import table
 from curate.files import read_json, write_json
 
@@ -108,8 +109,11 @@ def _edited(
     return {"context": "".join(pieces), "qas": questions}
 
 
-def timed_build(recipe: Path, out: Path) -> dict[str, Any]:
-    """Build once in this process, each step's function timed; seconds, rows and peak memory."""
+def timed_build(recipe: Path, out: Path, workers: int) -> dict[str, Any]:
+    """Build once from this process, each step's function timed; seconds, rows and peak memory.
+
+    Memory is that of this process and its workers together, looked at twenty times a second.
+    """
     import importlib
 
     from curate import pipeline
@@ -132,18 +136,42 @@ def timed_build(recipe: Path, out: Path) -> dict[str, Any]:
     for step, (module, name) in STEPS.items():
         watch(importlib.import_module(module), name, step)
     started = time.perf_counter()
-    manifest = pipeline.build(recipe, out)
+    with _memory() as used:
+        manifest = pipeline.build(recipe, out, workers)
     whole = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows = sum(sum(counts["label"].values()) for counts in manifest["splits"].values())
     return {
         "rows_in": manifest["steps"][0]["created"],
         "rows_out": rows,
         "seconds": whole,
-        "peak_gib": peak,
+        "peak_gib": max(used) / 2**30,
         "steps": dict(seconds),
         "books": manifest["steps"],
     }
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[list[int]]:
+    """Bytes in memory of this process and those that it started, again and again."""
+    import psutil
+
+    used, done, here = [0], threading.Event(), psutil.Process()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            total = 0
+            for process in (here, *here.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
+            used.append(total)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield used
+    finally:
+        done.set()
+        thread.join()
 
 
 def recall(source: Path, texts: int = 1500, seed: int = 1) -> dict[str, Any]:
@@ -173,10 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="+", default=[32_580, 130_319])
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks/curate.json"))
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:  # the process of one size
-        write_json(arguments.out, timed_build(arguments.build, arguments.build.parent / "set"))
+        folder = arguments.build.parent / "set"
+        write_json(arguments.out, timed_build(arguments.build, folder, arguments.workers))
         return
     source = SQUAD if SQUAD.exists() else DEMO
     results = []
@@ -188,11 +218,9 @@ def main() -> None:
             recipe["insufficient"] = {"share": 0.66}  # the file's own rows are half insufficient
             (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
             print(f"{count:,} rows of {source.name}", file=sys.stderr)
-            command = [sys.executable, "-m", "benchmarks.curate", "--build"]
-            subprocess.run(
-                [*command, str(folder / "recipe.yaml"), "--out", str(folder / "result.json")],
-                check=True,
-            )
+            command = [sys.executable, "-m", "benchmarks.curate", "--workers", arguments.workers]
+            command += ["--build", folder / "recipe.yaml", "--out", folder / "result.json"]
+            subprocess.run([str(part) for part in command], check=True)
             results.append(read_json(folder / "result.json"))
     found = {"source": source.name, "sizes": results, "near_duplicates": recall(source)}
     write_json(arguments.out, found)

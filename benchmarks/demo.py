@@ -16,12 +16,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks.paths import ROOT
 from curate.console import table
 from curate.files import write_json
 from curate.record import Row, read_fold
 from train.memory import peak_resident
 
-ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PASSAGES = 4  # of the test split, from as many pages, asked about at the end
 

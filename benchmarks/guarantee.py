@@ -21,9 +21,9 @@ from tqdm import tqdm
 from abstain.signals import Array
 from abstain.threshold import PROCEDURES, Goal, Guarantee, Units, candidates, certify
 from benchmarks.markdown import table
+from benchmarks.paths import ROOT
 from curate.files import write_json, write_text
 
-ROOT = Path(__file__).resolve().parents[1]
 DELTA = 0.05
 RISKS = (0.01, 0.05, 0.10, 0.20)
 SIZES = (100, 300, 1000)

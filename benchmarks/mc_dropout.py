@@ -33,12 +33,12 @@ from abstain.predict import judge
 from abstain.run import weights_hash
 from abstain.signals import SIGNALS, Array, available, matrix
 from benchmarks.mc_dropout_page import GREEDY, document
+from benchmarks.paths import ROOT
 from curate.auroc import auroc
 from curate.bootstrap import intervals
 from curate.files import write_json, write_text
 from curate.record import Row, digest, read_fold
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = (1, 5, 10, 20, 50)
 FULL_AT_MOST = 20
 OTHER_K = (2, 8, 16)

@@ -37,6 +37,7 @@ from curate.record import Row, read_fold, read_rows, to_table, write_table
 BIN = Path(sys.executable).parent
 EPOCHS = 3.0  # over the set with the fewest tokens; the others see as many tokens
 LIMIT = 0.6  # AUROC of a shortcut, in the balanced set
+CONTRAST = 100  # rows of a kind; many-passage contexts take seconds each, and share none
 KINDS = ("human negatives", "all methods", "all methods, unbalanced")
 
 
@@ -71,6 +72,19 @@ def _halves(rows: Sequence[Row], count: int) -> list[Row]:
     among = [row for row in yes if row.method == distracted.METHOD][:twins]
     plain = [row for row in yes if row.method != distracted.METHOD]
     return [*(among + plain)[: count // 2], *no[: count // 2]]
+
+
+def contrasts(data: Path) -> list[Row]:
+    """Of each kind of the contrast set `CONTRAST` rows, drawn."""
+    by_kind: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(data / "contrast.parquet"):
+        by_kind[row.method].append(row)
+    draw = random.Random(13)
+    return [
+        row
+        for _, rows in sorted(by_kind.items())
+        for row in draw.sample(rows, min(CONTRAST, len(rows)))
+    ]
 
 
 def tokens(rows: Sequence[Row], tokenizer: Any) -> int:
@@ -176,7 +190,7 @@ def main() -> None:
     drawn = draw(read_fold(arguments.data, "train"), arguments.rows)
     tokenizer = load_tokenizer(arguments.model)[0]
     counted = {name: tokens(rows, tokenizer) for name, rows in drawn.items()}
-    test = read_fold(arguments.data, "test") + read_rows(arguments.data / "contrast.parquet")
+    test = read_fold(arguments.data, "test") + contrasts(arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_table(to_table(test), arguments.out / "test.parquet")
     sets: dict[str, Any] = {}

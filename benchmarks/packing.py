@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from abstain.head import SufficiencyHead, middle_layers
 from abstain.model import load_model
+from benchmarks.paths import DEMO, ROOT, SQUAD
 from curate.console import table
 from curate.contract import Contract
 from curate.files import write_json
@@ -31,10 +32,6 @@ from train.collate import Example, make_pack, pack_examples, tokenise
 from train.memory import limit_kernel_cache
 from train.methods import lora
 from train.settings import TrainSettings
-
-ROOT = Path(__file__).resolve().parents[1]
-SQUAD = ROOT.parent / "shared" / "data" / "squad-v2-visible.json"
-DEMO = ROOT / "data" / "demo" / "questions.json"
 
 
 def read_examples(loaded: Any, contexts: int) -> list[list[Example]]:

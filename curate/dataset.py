@@ -72,7 +72,8 @@ def _describe(folder: Path, made: DataSet, judged: list[labels.Judgement]) -> No
     """Judge what was made, into its manifest, and write its card and report."""
     manifest = made.manifest
     manifest["quality"] = quality.quality(made.splits, judged, made.dropped)
-    write_text(folder / "README.md", card(made))
+    files = (sha256(folder / f"{name}.parquet") for name in (*made.splits, "contrast"))
+    write_text(folder / "README.md", card(made, record.digest(*files)))
     write_text(folder / "report.html", report.render(manifest, made.splits, made.dropped))
 
 
@@ -118,8 +119,12 @@ def is_complete(out: Path, fingerprint: str) -> bool:
     )
 
 
-def card(made: DataSet) -> str:
-    """The data-set card; its front matter lets `datasets.load_dataset(folder)` read the splits."""
+def card(made: DataSet, content: str) -> str:
+    """The data-set card; its front matter lets `datasets.load_dataset(folder)` read the splits.
+
+    `datasets` takes a folder that it has read before from its cache unless the front matter is
+    another one, whatever the files hold: ``content``, a hash of them, is therefore part of it.
+    """
     manifest, splits = made.manifest, made.splits
     rows = [row for members in splits.values() for row in members]
     licences = sorted({row.licence for row in rows if row.licence})
@@ -132,6 +137,7 @@ def card(made: DataSet) -> str:
         "configs": [
             {
                 "config_name": "default",
+                "description": f"content {content}",
                 # An empty split has no rows to read, and `datasets` refuses it.
                 "data_files": [
                     {"split": fold, "path": f"{fold}.parquet"} for fold in splits if splits[fold]
@@ -140,7 +146,13 @@ def card(made: DataSet) -> str:
         ],
     }
     if made.contrast:
-        front["configs"].append({"config_name": "contrast", "data_files": "contrast.parquet"})
+        front["configs"].append(
+            {
+                "config_name": "contrast",
+                "description": f"content {content}",
+                "data_files": "contrast.parquet",
+            }
+        )
     lines = ["| split | rows | sufficient | insufficient | reasons |", "|---|---|---|---|---|"]
     for fold, counted in manifest["splits"].items():
         label = counted["label"]
@@ -184,7 +196,7 @@ def _worth(quality: dict[str, Any]) -> list[str]:
         for found in quality["shortcuts"]
     ]
     lines += [
-        f"- `{found['method']}`: {found['right']} of {found['judged']} labels that people judged "
+        f"- `{found['method']}`: {found['right']} of {found['judged']} labels that were judged "
         f"are right (95 %: {found['low']:.2f} to {found['high']:.2f})."
         for found in labels
         if found["judged"]

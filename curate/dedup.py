@@ -22,7 +22,7 @@ from curate.variants import canonical
 STEP = "dedup"
 
 
-@functools.lru_cache(maxsize=50_000)
+@functools.lru_cache(maxsize=5_000)
 def context_id(context: str) -> str:
     """The name of a context, and of its cluster where it is the first: a hash of its words."""
     found = words(context)

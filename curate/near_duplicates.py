@@ -15,17 +15,19 @@ from curate.text import words
 
 HASHES, BANDS = 128, 16
 SIMILAR = 0.8
+# Share of hashes in common from which on a pair is compared: three standard errors below.
+PROMISING = SIMILAR - 3 * (SIMILAR * (1 - SIMILAR) / HASHES) ** 0.5
 SHINGLE = 3  # words
 _SEED = 42
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=4_000)
 def shingles(text: str) -> frozenset[str]:
     """The runs of three words; of shorter texts, the words together."""
     found = words(text)
     if len(found) < SHINGLE:
         return frozenset([" ".join(found)] if found else [])
-    return frozenset(" ".join(found[i : i + SHINGLE]) for i in range(len(found) - SHINGLE + 1))
+    return frozenset(map(" ".join, zip(found, found[1:], found[2:], strict=False)))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
@@ -55,52 +57,71 @@ class _Forest:
             self.joins.append((one, other))
 
 
-def joins(texts: Sequence[str], similar: float = SIMILAR) -> list[tuple[int, int]]:
+def joins(texts: Sequence[str], sides: Sequence[object] = ()) -> list[tuple[int, int]]:
     """Pairs of numbers of similar texts, as many as tie every cluster together: a forest.
 
-    Where a cluster reaches over a border, one of its pairs does.
+    With ``sides``, one of each text, only pairs of two sides are looked for: every text that has
+    one on another side is in one of them.
     """
-    return _grow(texts, similar).joins
+    return _grow(texts, sides).joins
 
 
-def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
+def clusters(texts: Sequence[str]) -> list[int]:
     """For each text the number of the first one of its cluster."""
-    forest = _grow(texts, similar)
+    forest = _grow(texts)
     return [forest.root(number) for number in range(len(texts))]
 
 
-def _grow(texts: Sequence[str], similar: float) -> _Forest:
+def _grow(texts: Sequence[str], sides: Sequence[object] = ()) -> _Forest:
     forest = _Forest(len(texts))
-    for bucket in _buckets(_sketches(texts)):
-        # One text stands for each cluster that the bucket holds: comparing all with all would
-        # cost the square of the copies that a page has.
-        leaders: list[int] = []
-        for number in bucket:
-            if any(forest.root(number) == forest.root(leader) for leader in leaders):
-                continue
-            own = shingles(texts[number])
-            near = [one for one in leaders if jaccard(shingles(texts[one]), own) >= similar]
-            for leader in near:
-                forest.join(leader, number)
-            if not near:
-                leaders.append(number)
+    sketches = _sketches(texts)
+    names: dict[object, int] = {}
+    side = np.array([names.setdefault(name, len(names)) for name in sides])
+    for bucket in _buckets(sketches):
+        roots = np.array([forest.root(number) for number in bucket])
+        if (roots == roots[0]).all() or (sides and (side[bucket] == side[bucket[0]]).all()):
+            continue
+        here = sketches[bucket]
+        for j in range(1, len(bucket)):
+            # Exact comparison is for those whose sketches promise something.
+            promising = (here[:j] == here[j]).mean(axis=1) >= PROMISING
+            if sides:
+                promising &= side[bucket[:j]] != side[bucket[j]]
+            left = np.flatnonzero(promising)
+            while len(left := left[roots[left] != roots[j]]):
+                i, left = left[0], left[1:]
+                if _similar(texts[bucket[i]], texts[bucket[j]]):
+                    forest.join(int(bucket[i]), int(bucket[j]))
+                    roots[np.isin(roots, (roots[i], roots[j]))] = forest.root(int(bucket[i]))
     return forest
+
+
+def _similar(one: str, other: str) -> bool:
+    return jaccard(shingles(one), shingles(other)) >= SIMILAR
 
 
 def _sketches(texts: Sequence[str]) -> NDArray[np.uint32]:
     """MinHash values [texts, hashes]; texts without a word have a row of zeros."""
-    import rensa
-
     found = np.zeros((len(texts), HASHES), dtype=np.uint32)
     for number, text in enumerate(texts):
-        if members := shingles.__wrapped__(text):  # read once: not worth a place in the cache
-            sketch: Any = rensa.RMinHash(num_perm=HASHES, seed=_SEED)
-            sketch.update(list(members))
-            found[number] = sketch.digest()
+        found[number] = np.frombuffer(_sketch(text), dtype=np.uint32)
     return found
 
 
-def _buckets(sketches: NDArray[np.uint32]) -> Iterator[list[int]]:
+# A build asks three times: for clusters, of what it derived, and of what it wrote.
+@functools.lru_cache(maxsize=200_000)
+def _sketch(text: str) -> bytes:
+    import rensa
+
+    members = shingles.__wrapped__(text)  # read once: not worth a place in its cache
+    if not members:
+        return bytes(4 * HASHES)
+    sketch: Any = rensa.RMinHash(num_perm=HASHES, seed=_SEED)
+    sketch.update(list(members))
+    return np.array(sketch.digest(), dtype=np.uint32).tobytes()
+
+
+def _buckets(sketches: NDArray[np.uint32]) -> Iterator[NDArray[np.intp]]:
     """Numbers of texts that agree in a whole band, in their order; at least two together."""
     width = HASHES // BANDS
     # Odd multipliers mix a band into one number; two bands that collide cost one comparison.
@@ -113,4 +134,4 @@ def _buckets(sketches: NDArray[np.uint32]) -> Iterator[list[int]]:
         edges = np.flatnonzero(np.diff(keys[order])) + 1
         for members in np.split(told[order], edges):
             if len(members) > 1:
-                yield members.tolist()
+                yield members

@@ -8,17 +8,12 @@ other steps must see everything. Each finished step (of cleaning, each finished 
 step reads a clock or a random state of the machine: the same inputs give the same bytes.
 """
 
-import contextlib
 import dataclasses
 import functools
-import multiprocessing
-import os
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,11 +29,12 @@ from curate.files import exists, read_json, sha256
 from curate.insufficient import contrast, derive
 from curate.recipe import CleanSettings, Recipe, SiteSource, Source, SquadSource
 from curate.record import Dropped, Passage, Row, digest
+from curate.workers import mapping
 from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 4
+FORMAT = 5
 _BATCH = 1000
 
 
@@ -102,7 +98,7 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
     rows, passages, ledger, counts = _placed(recipe, workspace, books, out, workers)
 
     def make() -> Content:
-        found = derive.derive(rows, passages, recipe.insufficient, recipe.seed)
+        found = derive.derive(rows, passages, recipe.insufficient, recipe.seed, workers)
         nothing = {f"nothing for {name}": count for name, count in found.unmade.items()}
         return Content(found.rows, dropped=found.dropped, edits=Counter(nothing))
 
@@ -126,12 +122,11 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
         "splits": split.counts(splits),
         "passages": counts,
     }
-    world = derive.world_of("test", rows, passages, recipe.insufficient, recipe.seed)
     ask = recipe.insufficient.verify.disagreement == "annotate"
     made = dataset.DataSet(
         manifest,
         splits,
-        contrast.contrast(splits["test"], world),
+        contrast.contrast(splits["test"], passages, recipe.insufficient, recipe.seed),
         derive.doubtful(derived.dropped) if ask else [],
         passages,
         books.dropped,
@@ -150,17 +145,15 @@ def _placed(
     cleaned = clean_all(content, recipe.clean, workspace, workers)
     kept = len(cleaned.rows)
     books.close(clean.STEP, len(content.rows), kept, cleaned.dropped, edits=cleaned.edits)
+    counts = {"read": len(content.passages), "cleaned": len(cleaned.passages)}
+    del content  # the texts as they were are half of what is in memory
 
     clusters = dedup.context_clusters(cleaned.rows, cleaned.passages)
     known = folds.read_ledger(out / "folds.json")
     rows, gone = dedup.dedup(cleaned.rows, clusters, known)
     books.close(dedup.STEP, kept, len(rows), gone)
     passages = dedup.dedup_passages(cleaned.passages, clusters)
-    counts = {
-        "read": len(content.passages),
-        "cleaned": len(cleaned.passages),
-        "deduplicated": len(passages),
-    }
+    counts["deduplicated"] = len(passages)
     chosen = recipe.folds
     ledger = folds.assign(
         rows,
@@ -257,23 +250,11 @@ def read_sources(recipe: Recipe, workspace: Workspace) -> Content:
     return result
 
 
-def clean_batch(batch: list[Row], settings: CleanSettings) -> Content:
+def clean_batch(settings: CleanSettings, workspace: Workspace, name: str, batch: list[Row]) -> None:
     """The row-wise step on one batch, as a function that any engine can send anywhere."""
     edits: Counter[str] = Counter()
     kept, dropped = clean.clean(batch, settings, edits)
-    return Content(kept, dropped=dropped, edits=edits)
-
-
-def _end_with_parent() -> None:
-    """Have a worker end when the build is killed: else it waits for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    workspace.save(name, Content(kept, dropped=dropped, edits=edits))
 
 
 def clean_all(
@@ -281,25 +262,19 @@ def clean_all(
 ) -> Content:
     """Clean rows batch by batch, in ``workers`` processes; passages are cleaned alongside."""
     rows = content.rows
-    batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-    todo = [n for n in range(len(batches)) if not workspace.has(f"clean-{n:05}")]
-    function = functools.partial(clean_batch, settings=settings)
-    bar = tqdm(total=len(content.rows), desc="clean", unit="row")
-    bar.update(len(content.rows) - sum(len(batches[n]) for n in todo))
-    pool_or_none = (
-        ProcessPoolExecutor(workers, initializer=_end_with_parent)
-        if workers > 1
-        else contextlib.nullcontext()
-    )
-    with pool_or_none as pool:
-        run = pool.map if pool is not None else map
-        for number, done in zip(todo, run(function, [batches[n] for n in todo]), strict=True):
-            workspace.save(f"clean-{number:05}", done)
-            bar.update(len(batches[number]))
-    bar.close()
+    batches = {
+        f"clean-{start // _BATCH:05}": rows[start : start + _BATCH]
+        for start in range(0, len(rows), _BATCH)
+    }
+    todo = {name: batch for name, batch in batches.items() if not workspace.has(name)}
+    function = functools.partial(clean_batch, settings, workspace)
+    with tqdm(total=len(rows), desc="clean", unit="row") as bar, mapping(workers) as run:
+        bar.update(len(rows) - sum(map(len, todo.values())))
+        for batch, _ in zip(todo.values(), run(function, todo, todo.values()), strict=True):
+            bar.update(len(batch))
     result = Content(passages=_clean_passages(content.passages, settings))
-    for number in range(len(batches)):
-        part = workspace.load(f"clean-{number:05}")
+    for name in batches:
+        part = workspace.load(name)
         result.rows += part.rows
         result.dropped += part.dropped
         result.edits += part.edits

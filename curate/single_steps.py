@@ -70,9 +70,10 @@ def insufficient(
     """
     placed = place(path, shares, seed)
     made = derive.derive(placed.rows, placed.passages, settings, seed)
-    world = derive.world_of("test", placed.rows, placed.passages, settings, seed)
     both = [*placed.rows, *made.rows]
-    contrasted = contrast.contrast([row for row in both if row.fold == "test"], world)
+    contrasted = contrast.contrast(
+        [row for row in both if row.fold == "test"], placed.passages, settings, seed
+    )
     dropped = [*placed.dropped, *made.dropped]
     ask = settings.verify.disagreement == "annotate"
     annotate = derive.doubtful(made.dropped) if ask else []
@@ -115,7 +116,6 @@ def write_splits(
     books.close("read", 0, rows_in, [], created=rows_in)
     books.close(folds.STEP, rows_in, len(placed.rows), placed.dropped)
     books.close(split.STEP, len(placed.rows), kept, surplus)
-    world = derive.world_of("test", placed.rows, placed.passages, InsufficientSettings(), seed)
     manifest = {
         "name": path.stem,
         "description": f"Made of {path.name} by `curate split`.",
@@ -126,7 +126,7 @@ def write_splits(
     made = dataset.DataSet(
         manifest,
         splits,
-        contrast.contrast(splits["test"], world),
+        contrast.contrast(splits["test"], placed.passages, InsufficientSettings(), seed),
         [],
         placed.passages,
         books.dropped,

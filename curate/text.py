@@ -1,6 +1,7 @@
 """Texts as answers are compared: SQuAD's normalisation, and finding an answer in a context."""
 
 import functools
+import itertools
 import re
 import string
 from collections.abc import Iterable, Sequence
@@ -18,12 +19,12 @@ def normalise(text: str) -> str:
 # For *finding* an answer, dashes and quotes part words as they do for a reader; for *scoring*
 # one, SQuAD's definition above deletes them.
 _WORDS = re.compile(r"\w+(?:[.,]\d+)*", re.UNICODE)
+_IS_ARTICLE = frozenset(("a", "an", "the")).__contains__
 
 
 def words(text: str) -> list[str]:
     """The words of a text, folded in case, without articles; numbers keep their decimals."""
-    found: list[str] = _WORDS.findall(text.casefold())
-    return [word for word in found if word not in ("a", "an", "the")]
+    return list(itertools.filterfalse(_IS_ARTICLE, _WORDS.findall(text.casefold())))
 
 
 # Words that shape a question without saying what it is about.
@@ -47,7 +48,7 @@ def content_words(text: str) -> set[str]:
     return {word for word in words(text) if word not in _SMALL}
 
 
-@functools.lru_cache(maxsize=2_000)
+@functools.lru_cache(maxsize=10_000)
 def _joined(context: str) -> str:
     return f" {' '.join(words(context))} "
 

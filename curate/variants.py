@@ -131,7 +131,7 @@ def _is_possible(answer: str, context: str) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=2_000)
 def _joined(context: str) -> str:
     return f" {' '.join(canonical(context))} "
 

@@ -2,12 +2,15 @@
 
 from collections import Counter
 
+import pytest
 from curate_helpers import derived_from, make_row, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dedup import context_id
-from curate.insufficient.derive import Derived
+from curate.insufficient import neighbourhoods
+from curate.insufficient.derive import Derived, derive
+from curate.recipe import InsufficientSettings
 from curate.record import Passage
 
 
@@ -83,3 +86,37 @@ def test_passages_are_borrowed_within_the_fold_only() -> None:
     far = Passage("Of trams and buses.", "f", context_id("far"), "test")
     (made,) = derived_from([row], ("context_swapped",), passages=(near, far)).rows
     assert made.context == far.context
+
+
+def test_neighbourhoods_together_meet_the_share_in_any_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhoods, "SIZE", 12)
+    rows = [
+        make_row(f"Q {n}?", f"Fact {n} is f{n}. It rained on day {n}.", [f"f{n}"], f"d{n // 4}")
+        for n in range(60)
+    ]
+    parts = neighbourhoods.neighbourhoods(rows, [])
+    assert len(parts) == 5
+    assert sorted(row.id for part in parts for row in part.rows) == sorted(r.id for r in rows)
+    methods = ("evidence_removed", "context_swapped", "no_context")
+    alone = derived_from(rows, methods, share=0.4)
+    assert len(alone.rows) == 40
+    assert len({row.id for row in alone.rows}) == 40
+    home = {text: number for number, part in enumerate(parts) for text, _, _ in part.texts}
+    parents = {row.id: row for row in rows}
+    for row in alone.rows:
+        if row.method == "context_swapped":
+            assert home[row.context] == home[parents[row.parent_id].context]
+    chosen = InsufficientSettings.model_validate({"share": 0.4, "methods": methods})
+    assert derive(rows, [], chosen, 1, workers=2) == alone
+
+
+def test_what_two_neighbourhoods_make_alike_is_dropped_once_and_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhoods, "SIZE", 1)
+    rows = [make_row("Who rules?", f"King {n} rules.", [f"King {n}"], f"d{n}") for n in range(3)]
+    result = derived_from(rows, ("no_context",))
+    assert len(result.rows) == 1
+    assert reasons(result) == [("no_context", "exact_duplicate")] * 2

@@ -44,6 +44,29 @@ def test_nearly_all_similar_pairs_end_in_one_cluster_and_no_others() -> None:
     assert together <= wanted  # copies of copies would be more; here there are none
 
 
+def test_joins_over_a_border_hold_every_text_that_has_a_pair_there() -> None:
+    texts = texts_of(600, seed=4)
+    sides = [random.Random(9).choices("abc", k=600), "a" * 600]
+    for side in sides:
+        wanted = {pair for pair in similar_pairs(texts) if side[pair[0]] != side[pair[1]]}
+        found = joins(texts, side)
+        assert all(side[one] != side[other] for one, other in found)
+        assert {tuple(sorted(pair)) for pair in found} <= wanted
+        touched = {number for pair in found for number in pair}
+        reached = [pair for pair in wanted if touched.issuperset(pair)]
+        assert len(reached) >= 0.95 * len(wanted)
+
+
+def test_a_chain_of_edits_is_one_cluster_though_its_ends_differ() -> None:
+    text = random.Random(3).choices(WORDS, k=200)
+    chain = [" ".join(text)]
+    for step in range(30):
+        text[step * 6] = "edited"
+        chain.append(" ".join(text))
+    assert jaccard(shingles(chain[0]), shingles(chain[-1])) < SIMILAR
+    assert set(clusters(chain)) == {0}
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(texts_of(40, seed=1)), max_size=12), st.randoms())
 def test_clusters_do_not_hang_on_order_and_joins_make_them(

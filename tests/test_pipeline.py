@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from curate_helpers import dropped, hashes, make_row, splits, stations, write_json, write_recipe
 
 from curate import pipeline, report
-from curate.record import PASSAGE_SCHEMA, Row, passages_from_table, read_table
+from curate.record import PASSAGE_SCHEMA, Row, passages_from_table, read_rows, read_table
 
 FAQ = """<html><body><h1>Help</h1>
 <details><summary>Where is the lost property office?</summary><p>At gate <b>G1</b>.</p></details>
@@ -163,6 +163,20 @@ def test_datasets_library_reads_the_splits_of_the_folder(folder: Path, tmp_path:
     first = found["train"][0]
     assert loaded["train"][0]["context"] == first.context
     assert {v["name"]: v["value"] for v in loaded["train"][0]["votes"]} == first.votes
+
+
+def test_datasets_library_reads_a_rebuilt_folder_anew(tmp_path: Path) -> None:
+    import datasets
+
+    recipe = write_recipe(tmp_path / "recipe.yaml", {"kind": "squad", "path": "stations.json"})
+    for documents in (6, 7):
+        write_json(tmp_path / "stations.json", stations(documents))
+        pipeline.build(recipe, tmp_path / "out")
+        for config, name in (("default", "train"), ("contrast", "contrast")):
+            loaded = datasets.load_dataset(
+                str(tmp_path / "out"), config, split="train", cache_dir=str(tmp_path / "cache")
+            )
+            assert loaded["id"] == [r.id for r in read_rows(tmp_path / "out" / f"{name}.parquet")]
 
 
 def test_card_and_manifest_describe_the_files(folder: Path, manifest: Any) -> None:

@@ -61,9 +61,11 @@ def _near_duplicates(splits: Mapping[str, Sequence[Row]]) -> list[Leak]:
             if row.context:
                 holders[row.context].setdefault(fold, row.id)
     contexts, order = sorted(holders), list(splits)
+    # A context that is itself in two splits is on a side of its own.
+    sides = [next(iter(holders[c])) if len(holders[c]) == 1 else c for c in contexts]
     value = f"similarity of at least {SIMILAR:g}"
     found = []
-    for one, other in joins(contexts):
+    for one, other in joins(contexts, sides):
         for pair in itertools.product(*(holders[contexts[n]].items() for n in (one, other))):
             first, second = sorted(pair, key=lambda item: order.index(item[0]))
             if first[0] != second[0]:

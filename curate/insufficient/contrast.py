@@ -6,13 +6,15 @@ among test rows, and is never trained on.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from curate.insufficient import distracted
-from curate.insufficient.derive import child
+from curate.insufficient.derive import child, world_of
 from curate.insufficient.made import Made, World
-from curate.record import Row
+from curate.insufficient.neighbourhoods import neighbourhoods
+from curate.recipe import InsufficientSettings
+from curate.record import Passage, Row
 from curate.text import content_words, words
 
 # What a doubtful user says; none of it changes what is asked.
@@ -26,14 +28,24 @@ ALIKE = 0.5  # of the words of two questions, to be near misses of each other
 FAR = 0.3  # of the question's words in the context, at most, to be in other words
 
 
-def contrast(rows: Sequence[Row], world: World) -> list[Row]:
-    """One row of each kind for each sufficient row that allows it, in the order of their ids."""
+def contrast(
+    rows: Sequence[Row], passages: Iterable[Passage], settings: InsufficientSettings, seed: int
+) -> list[Row]:
+    """One row of each kind for each sufficient test row that allows it, in the order of ids."""
     siblings: dict[str, list[set[str]]] = defaultdict(list)
     for row in rows:
         if row.sufficient is False:
             siblings[row.context_id].append(content_words(row.question))
-    parents = sorted((row for row in rows if row.sufficient), key=lambda row: row.id)
-    return [made for parent in parents for made in _of(parent, siblings, world)]
+    natural = [row for row in rows if not row.parent_id]
+    made = [
+        (parent.id, child)
+        for part in neighbourhoods(natural, (p for p in passages if p.fold == "test"))
+        for world in [world_of(part, settings, seed)]
+        for parent in part.rows
+        if parent.sufficient
+        for child in _of(parent, siblings, world)
+    ]
+    return [child for _, child in sorted(made, key=lambda pair: pair[0])]
 
 
 def _of(row: Row, siblings: dict[str, list[set[str]]], world: World) -> Iterator[Row]:

@@ -5,10 +5,11 @@ made all lie in the same one.
 """
 
 import collections
+import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +20,12 @@ from curate.dedup import Key, context_id, key
 from curate.insufficient import distracted, noise_passages, verify
 from curate.insufficient.made import Made, World
 from curate.insufficient.methods import MAKERS, NEEDS, READERS, WRITERS, usable
+from curate.insufficient.neighbourhoods import Neighbourhood, neighbourhoods
 from curate.insufficient.passages import build_index
 from curate.insufficient.readers import Panel, chat_of, panel_of
 from curate.recipe import InsufficientSettings
-from curate.record import FOLDS, Dropped, Passage, Row
+from curate.record import Dropped, Passage, Row
+from curate.workers import mapping
 
 STEP = "insufficient"
 DISAGREEMENT = "verifiers_disagree"
@@ -48,26 +51,84 @@ def doubtful(dropped: Iterable[Dropped]) -> list[Row]:
 
 
 def derive(
-    rows: list[Row], passages: list[Passage], settings: InsufficientSettings, seed: int
+    rows: list[Row],
+    passages: list[Passage],
+    settings: InsufficientSettings,
+    seed: int,
+    workers: int = 1,
 ) -> Derived:
-    """Derive within each fold; natural insufficient rows count towards the share and all stay."""
+    """Derive within each fold; natural insufficient rows count towards the share and all stay.
+
+    Neighbourhoods are shared out among ``workers`` processes, unless models are asked: those are
+    waited for, and not computed. The result hangs on neither.
+    """
+    parts = neighbourhoods(rows, passages)
+    methods = usable(settings)
+    quotas = _quotas(parts, settings.share, methods)
+    panel = panel_of(settings.verify)
+    asks = panel.asks or bool(panel.files) or any(m in WRITERS or m in READERS for m in methods)
+    work = functools.partial(_derive_part, settings, methods, panel, seed)
     result = Derived()
     known = _Known.of(rows, passages)
-    methods = usable(settings)
-    panel = panel_of(settings.verify)
-    verify = settings.verify
-    writer = None if settings.writer is None else chat_of(settings.writer)
-    reader = chat_of(verify.readers[0]) if verify.readers else None
+    with (
+        tqdm(total=sum(quotas), desc="derive", unit="row") as bar,
+        mapping(1 if asks else workers) as run,
+    ):
+        if asks:  # in this process, where each row is told as it is made
+            work = functools.partial(work, tell=bar.update)
+        for part in run(work, parts, quotas):
+            for row in part.rows:
+                # Two neighbourhoods may have come upon the same row, or one on another fold's.
+                if objection := known.objection(row):
+                    part.dropped.append(Dropped(row, STEP, *objection))
+                else:
+                    known.add(row)
+                    result.rows.append(row)
+            result.dropped += part.dropped
+            result.unmade += part.unmade
+            bar.update(0 if asks else len(part.rows))
+    _drop_near_duplicates(result, rows, passages)
+    return result
+
+
+def _quotas(parts: Sequence[Neighbourhood], share: float, methods: Sequence[str]) -> list[int]:
+    """How many rows each neighbourhood makes: of what its fold misses, as many as it has parents.
+
+    In whole numbers that add up to what the fold misses.
+    """
+    quotas = []
+    for fold in dict.fromkeys(part.fold for part in parts):
+        members = [part for part in parts if part.fold == fold]
+        missing = wanted((row for part in members for row in part.rows), share, methods)
+        parents = [sum(row.sufficient is True for row in part.rows) for part in members]
+        ends = [missing * end // max(1, sum(parents)) for end in itertools.accumulate(parents)]
+        quotas += [end - start for start, end in itertools.pairwise([0, *ends])]
+    return quotas
+
+
+def _derive_part(
+    settings: InsufficientSettings,
+    methods: list[str],
+    panel: Panel,
+    seed: int,
+    part: Neighbourhood,
+    quota: int,
+    tell: Callable[[], object] = lambda: None,
+) -> Derived:
+    """One neighbourhood's rows; ``tell`` is called for each."""
+    result = Derived()
+    if not quota:
+        return result
+    world = world_of(part, settings, seed)
+    known = _Known.of(
+        part.rows, [Passage(text, name, cid, part.fold) for text, name, cid in part.texts]
+    )
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
-        for fold in (f for f in FOLDS if any(row.fold == f for row in rows)):
-            members = [row for row in rows if row.fold == fold]
-            world = world_of(fold, rows, passages, settings, seed)
-            world = replace(world, writer=writer, reader=reader)
-            _derive_fold(members, _Making(world, methods, settings, panel, known, result, pool))
+        making = _Making(world, methods, settings, panel, known, result, pool)
+        _take_turns(part, making, quota, tell)
     finally:
         pool.shutdown(cancel_futures=True)  # what was asked ahead and is not wanted any more
-    _drop_near_duplicates(result, rows, passages)
     return result
 
 
@@ -85,8 +146,7 @@ def _drop_near_duplicates(
     folds = homes | made
     leaking = {
         context
-        for one, other in near_duplicates.joins(contexts)
-        if folds[contexts[one]] != folds[contexts[other]]
+        for one, other in near_duplicates.joins(contexts, [folds[context] for context in contexts])
         for context in (contexts[one], contexts[other])
         if context in made
     }
@@ -97,20 +157,17 @@ def _drop_near_duplicates(
         result.rows = [row for row in result.rows if row.context not in leaking]
 
 
-def world_of(
-    fold: str,
-    rows: Iterable[Row],
-    passages: Iterable[Passage],
-    settings: InsufficientSettings,
-    seed: int,
-) -> World:
-    """What methods may borrow from within one fold."""
-    items: list[Row | Passage] = [*rows, *passages]
-    texts = [
-        (item.context, item.document_id, item.context_id) for item in items if item.fold == fold
-    ]
+def world_of(part: Neighbourhood, settings: InsufficientSettings, seed: int) -> World:
+    """What methods may use on one neighbourhood's rows."""
+    readers = settings.verify.readers
     return World(
-        build_index(sorted(texts)), seed, settings.passages, settings.swap_from, settings.swap_rank
+        build_index(part.texts),
+        seed,
+        settings.passages,
+        settings.swap_from,
+        settings.swap_rank,
+        None if settings.writer is None else chat_of(settings.writer),
+        chat_of(readers[0]) if readers else None,
     )
 
 
@@ -159,27 +216,26 @@ def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> in
     return max(0, round(missing))
 
 
-def _derive_fold(rows: list[Row], making: "_Making") -> None:
-    settings = making.settings
-    missing = wanted(rows, settings.share, making.methods)
-    parents = sorted((row for row in rows if row.sufficient), key=lambda row: row.id)
+def _take_turns(
+    part: Neighbourhood, making: "_Making", missing: int, tell: Callable[[], object]
+) -> None:
+    """Each method makes a row in its turn, and so an equal part as long as it can make any."""
+    parents = sorted((row for row in part.rows if row.sufficient), key=lambda row: row.id)
     attempts = {}
     for method in making.methods:
         if method != distracted.METHOD:
             members = [row for row in parents if method not in NEEDS or NEEDS[method](row)]
-            random.Random(f"{making.world.seed}/{method}/{rows[0].fold}").shuffle(members)
+            random.Random(f"{making.world.seed}/{method}/{part.fold}").shuffle(members)
             attempts[method] = making.attempts(members, method)
-    with tqdm(total=missing, desc=f"derive {rows[0].fold}", unit="row", leave=False) as bar:
-        # Methods take turns, so that each makes an equal part as long as it can make any.
-        while missing and attempts:
-            for method in list(attempts):
-                if not making.next(attempts[method], method):
-                    del attempts[method]
-                    continue
-                missing -= 1
-                bar.update()
-                if not missing:
-                    break
+    while missing and attempts:
+        for method in list(attempts):
+            if not making.next(attempts[method], method):
+                del attempts[method]
+                continue
+            missing -= 1
+            tell()
+            if not missing:
+                break
 
 
 Attempt = tuple[Row, Row | Dropped | None]  # the parent, and what came of it
@@ -187,7 +243,7 @@ Attempt = tuple[Row, Row | Dropped | None]  # the parent, and what came of it
 
 @dataclass
 class _Making:
-    """One fold's rows in the making."""
+    """One neighbourhood's rows in the making."""
 
     world: World
     methods: list[str]

@@ -4,6 +4,7 @@ Names of the same context come first: such a question fits the passage in everyt
 asks (SQuAD 2.0's "entity swap"; Gautam et al. 2023).
 """
 
+import functools
 from collections.abc import Iterator
 
 from curate.insufficient.made import Made, World
@@ -30,6 +31,8 @@ def swap(
     here = [m for m in mentions(row.question) if m.kind in kinds]
     # Only what the context speaks of: a name that it does not know may be swapped unseen.
     here = [mention for mention in here if holds_any(row.context, [mention.text])]
+    if not here:
+        return None
     for intensity, source in _sources(row, world):
         others = [m for m in mentions(source) if m.kind in kinds and not _is_adjective(m)]
         edits = _edits(row, world, method, here, others)
@@ -39,9 +42,10 @@ def swap(
     return None
 
 
-def _stems(name: str) -> set[str]:
+@functools.lru_cache(maxsize=10_000)
+def _stems(name: str) -> frozenset[str]:
     """Beginnings of its words: "Normans" is no other than "Norman", nor Islamist than Islam."""
-    return {word[:5] for word in content_words(name)}
+    return frozenset(word[:5] for word in content_words(name))
 
 
 def _is_adjective(mention: Mention) -> bool:
@@ -64,12 +68,14 @@ def _edits(
         (old, new)
         for old in here
         for new in {mention.text: mention for mention in others}.values()
-        if alike(old, new)
-        and not _stems(old.text) & _stems(new.text)
-        and not holds_any(row.question, [new.text])
-        and not holds_any(new.text, [old.text, *row.answers])
-        and not holds_any(" ".join(row.answers), [new.text])
+        if alike(old, new) and not _stems(old.text) & _stems(new.text)
     ]
     world.random(method, row).shuffle(pairs)
+    answers = " ".join(row.answers)
     for old, new in pairs:
-        yield new.text, row.question[: old.start] + new.text + row.question[old.end :]
+        if (
+            not holds_any(row.question, [new.text])
+            and not holds_any(new.text, row.answers)
+            and not holds_any(answers, [new.text])
+        ):
+            yield new.text, row.question[: old.start] + new.text + row.question[old.end :]

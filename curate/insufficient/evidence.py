@@ -7,7 +7,7 @@ from curate.record import NOT_A_SPAN, Row
 from curate.text import holds_any
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=2_000)
 def sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Start and end of each sentence; line breaks end one, and together they are the whole text.
 

@@ -53,7 +53,7 @@ class Mention:
     attributive: bool = False  # it qualifies a noun: "Polish" in "the Polish army"
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=2_000)
 def mentions(text: str) -> tuple[Mention, ...]:
     """All of them, in order; a sentence's first word is a name only where it goes on as one."""
     found = []

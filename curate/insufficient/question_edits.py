@@ -31,7 +31,7 @@ def is_supported(context: str, edit: str, question: str, share: float = SUPPORTE
     return False
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=2_000)
 def _sentence_words(context: str) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(words(context[start:end])) for start, end in sentences(context))
 
