@@ -70,3 +70,20 @@ def interval(found: Mapping[str, Any] | None) -> str:
         return "–"
     value = f"{found['value']:.3f}"
     return value if found["low"] is None else f"{value} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+seed_option = click.option("--seed", default=13, show_default=True, help="Draws other rows.")
+share_option = click.option(
+    "--share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of insufficient rows aimed at.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; the result is the same with any number.",
+)

@@ -13,7 +13,7 @@ from curate.audit import labels
 from curate.console import listed
 from curate.errors import os_error
 from curate.files import exists, read_json, sha256, write_json, write_text
-from curate.folds import Ledger, read_ledger
+from curate.folds import Ledger
 from curate.record import Dropped, Passage, Row
 
 MANIFEST = "manifest.json"
@@ -84,19 +84,11 @@ def refresh(out: Path) -> dict[str, Any]:
     """
     manifest = read_json(out / MANIFEST)
     splits = {fold: record.read_fold(out, fold) for fold in manifest["splits"]}
-    made = DataSet(
-        manifest,
-        splits,
-        record.read_fold(out, "contrast"),
-        record.read_fold(out, ANNOTATE),
-        record.passages_from_table(
-            record.read_table(out / "passages.parquet", record.PASSAGE_SCHEMA)
-        ),
-        record.dropped_from_table(
-            record.read_table(out / "dropped.parquet", record.DROPPED_SCHEMA)
-        ),
-        read_ledger(out / "folds.json"),
-    )
+    contrast = record.read_fold(out, "contrast")
+    table = record.read_table(out / "dropped.parquet", record.DROPPED_SCHEMA)
+    dropped = record.dropped_from_table(table)
+    # The other files are told of nowhere.
+    made = DataSet(manifest, splits, contrast, [], [], dropped, {})
     _describe(out, made, labels.of(out, splits))
     for name in ("README.md", "report.html"):
         manifest["files"][name] = sha256(out / name)

@@ -11,13 +11,18 @@ from curate.files import replacing
 from curate.record import NOT_A_SPAN, Row
 
 
-def export(rows: Sequence[Row], form: str, out: Path, contract: Contract) -> int:
+def export(
+    rows: Sequence[Row], form: str, out: Path, contract: Contract, spans_only: bool = False
+) -> int:
     """Write labelled rows as squad, messages or prompt-completion; returns how many.
 
-    A row whose answers are no spans of its context cannot be told in SQuAD's format: it is an
-    error, since a file that silently lacks rows is not the data set.
+    A row whose answers are no spans of its context, or that has a history, cannot be told in
+    SQuAD's format: it is an error, since a file that silently lacks rows is not the data set,
+    unless ``spans_only`` says that such rows are left out.
     """
     labelled = [row for row in rows if row.sufficient is not None]
+    if spans_only:
+        labelled = [r for r in labelled if not r.history and NOT_A_SPAN not in r.answer_starts]
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
         if form == "squad":
             json.dump(squad(labelled), file, ensure_ascii=False)
@@ -50,11 +55,14 @@ def squad(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _question(row: Row) -> dict[str, Any]:
     if row.history:
-        raise UserError(f"row {row.id}: SQuAD's format has no place for a conversation's history")
+        raise UserError(
+            f"row {row.id}: SQuAD's format has no place for a conversation's history; "
+            "export messages, or leave such rows out (--spans-only)"
+        )
     if NOT_A_SPAN in row.answer_starts:
         raise UserError(
             f"row {row.id}: its answer '{row.answers[0]}' is no span of its context, and SQuAD's "
-            "format holds spans only; export messages, or leave such rows out"
+            "format holds spans only; export messages, or leave such rows out (--spans-only)"
         )
     answers = [
         {"text": answer, "answer_start": start}

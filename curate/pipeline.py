@@ -181,7 +181,7 @@ def _split(rows: list[Row], recipe: Recipe, books: Books) -> dict[str, list[Row]
         splits["train"], gone = balance.enforce(
             splits["train"], chosen.shortcut_limit, chosen.balance
         )
-        books.close(balance.STEP, before, before - len(gone), gone)
+        books.close(balance.STEP, before, sum(map(len, splits.values())), gone)
     return splits
 
 

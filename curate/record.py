@@ -26,6 +26,7 @@ REASONS = (
 )
 FOLDS = ("train", "validation", "calibration", "test", "stream")
 NOT_A_SPAN = -1
+BETWEEN_PASSAGES = "\n\n"  # in a context that is made of several
 
 
 @dataclass(slots=True)

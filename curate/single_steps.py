@@ -62,14 +62,19 @@ def place(path: Path, shares: FoldShares, seed: int, ledger: Ledger | None = Non
 
 
 def insufficient(
-    path: Path, out: Path, settings: InsufficientSettings, shares: FoldShares, seed: int
+    path: Path,
+    out: Path,
+    settings: InsufficientSettings,
+    shares: FoldShares,
+    seed: int,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Add insufficient rows to a file of rows, and the contrast set of its test rows beside it.
 
     Returns the counts: rows made a method, and candidates dropped a method and reason.
     """
     placed = place(path, shares, seed)
-    made = derive.derive(placed.rows, placed.passages, settings, seed)
+    made = derive.derive(placed.rows, placed.passages, settings, seed, workers)
     both = [*placed.rows, *made.rows]
     contrasted = contrast.contrast(
         [row for row in both if row.fold == "test"], placed.passages, settings, seed

@@ -103,7 +103,7 @@ def test_neighbourhoods_together_meet_the_share_in_any_number_of_processes(
     alone = derived_from(rows, methods, share=0.4)
     assert len(alone.rows) == 40
     assert len({row.id for row in alone.rows}) == 40
-    home = {text: number for number, part in enumerate(parts) for text, _, _ in part.texts}
+    home = {text: number for number, part in enumerate(parts) for text, *_ in part.texts}
     parents = {row.id: row for row in rows}
     for row in alone.rows:
         if row.method == "context_swapped":
@@ -120,3 +120,22 @@ def test_what_two_neighbourhoods_make_alike_is_dropped_once_and_said(
     result = derived_from(rows, ("no_context",))
     assert len(result.rows) == 1
     assert reasons(result) == [("no_context", "exact_duplicate")] * 2
+
+
+def test_a_borrowed_passage_brings_its_licence_along() -> None:
+    rows = [make_row("Who rules Arden?", "Ada rules Arden.", ["Ada"], licence="CC-BY-4.0")]
+    near = [
+        Passage(f"Nobody rules Bexley {n}.", f"p{n}", fold="train", licence="CC0-1.0")
+        for n in range(3)
+    ]
+    made = {
+        row.method: row.licence
+        for row in derived_from(
+            rows, ("context_swapped", "noise_passages", "negated"), share=0.8, passages=near
+        ).rows
+    }
+    assert made == {
+        "context_swapped": "CC-BY-4.0 AND CC0-1.0",
+        "noise_passages": "CC-BY-4.0 AND CC0-1.0",
+        "negated": "CC-BY-4.0",
+    }

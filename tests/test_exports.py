@@ -31,6 +31,11 @@ def test_what_is_no_span_cannot_be_told_in_squads_format(tmp_path: Path) -> None
     with pytest.raises(UserError, match=f"row {row.id}: its answer 'yes' is no span"):
         exports.export([row], "squad", tmp_path / "x.json", Contract())
     assert not (tmp_path / "x.json").exists()
+    told = make_row("Is it?", "It is.", ["is"])
+    talk = make_row("And now?", "It is.", ["is"], history=[{"role": "user", "content": "Hi"}])
+    contract = Contract()
+    assert exports.export([row, told, talk], "squad", tmp_path / "x.json", contract, True) == 1
+    assert [each.source_id for each in squad.read(str(tmp_path / "x.json"), "x")] == [told.id]
 
 
 @pytest.mark.parametrize("form", ["messages", "prompt-completion"])

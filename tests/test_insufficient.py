@@ -11,7 +11,7 @@ from curate.dedup import context_id
 from curate.insufficient import context_swapped
 from curate.insufficient.evidence import sentences
 from curate.insufficient.made import World
-from curate.insufficient.passages import build_index
+from curate.insufficient.passages import Text, build_index
 from curate.record import NOT_A_SPAN, Passage
 from curate.text import holds_any
 
@@ -184,7 +184,7 @@ def test_context_swapped_borrows_the_nearest_passage_that_holds_no_answer(
     scores = dict(zip(texts, lucene_bm25(row.question, texts), strict=True))
     others = [text for text in texts if text != own]
     allowed = [text for text in others if answer not in text.split()]
-    world = World(build_index([(text, "d", "") for text in texts]), seed=1)
+    world = World(build_index([Text(text, "d") for text in texts]), seed=1)
     made = context_swapped.make(row, world)
     if not allowed:
         assert made is None

@@ -113,3 +113,11 @@ def test_a_list_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(UserError, match="item 1: an object is needed"):
         list(table.read(str(tmp_path / "list.json"), "x"))
+
+
+def test_a_question_and_its_twin_that_lacks_a_passage_are_one_document(tmp_path: Path) -> None:
+    twin = {**MUSIQUE, "answerable": False, "paragraphs": MUSIQUE["paragraphs"][1:]}
+    (tmp_path / "m.jsonl").write_text(f"{json.dumps(MUSIQUE)}\n{json.dumps(twin)}\n")
+    one, other = table.read(str(tmp_path / "m.jsonl"), "musique")
+    assert one.document_id == other.document_id
+    assert (one.sufficient, other.sufficient) == (True, False)

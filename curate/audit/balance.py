@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from curate.audit.shortcuts import (
     FEATURES,
@@ -65,7 +66,7 @@ def balanced(rows: Sequence[Row], limit: float) -> Balanced:
     whole = len(kept)
     dropped: list[Dropped] = []
     rounds: list[dict[str, float]] = []
-    for _ in range(ROUNDS):
+    for _ in tqdm(range(ROUNDS), desc="leave out shortcuts", unit="round", leave=False):
         labels = labels_of(kept)
         if labels.all() or not labels.any() or len(set(groups_of(kept))) < 2:
             break

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from curate.auroc import auroc
 from curate.bootstrap import Interval, intervals
-from curate.record import Row
+from curate.record import BETWEEN_PASSAGES, Row
 from curate.text import content_words, words
 
 FOLDS = 5
@@ -148,7 +148,7 @@ def _overlap(row: Row) -> dict[str, float]:
         "words of the question not in the context": float(len(asked - told)),
         "log length of the context": float(np.log1p(len(row.context))),
         "length of the question": float(len(row.question)),
-        "passages": float(row.context.count("\n\n") + bool(row.context)),
+        "passages": float(row.context.count(BETWEEN_PASSAGES) + bool(row.context)),
     }
 
 

@@ -67,5 +67,5 @@ def make(row: Row, world: World) -> Made | None:
     for match in found:
         other = OPPOSITES[match.group()]
         edits.append((other, row.question[: match.start()] + other + row.question[match.end() :]))
-    fits = first_that_fits(row.context, edits, row.question)
-    return Made(REASON, 1.0, question=fits[1]) if fits is not None else None
+    edited = first_that_fits(row.context, edits, row.question)
+    return Made(REASON, 1.0, question=edited) if edited is not None else None

@@ -15,5 +15,5 @@ def make(row: Row, world: World) -> Made | None:
     """The passage at the rank asked for; its intensity is 1 / rank: the nearer, the harder."""
     for rank, context in enumerate(world.index.others(row, world.swap_from), 1):
         if rank >= world.swap_rank and not holds_any(context, row.answers):
-            return Made(REASON, 1 / rank, context)
+            return Made(REASON, 1 / rank, context, borrowed=[context])
     return None

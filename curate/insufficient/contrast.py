@@ -51,16 +51,16 @@ def contrast(
 def _of(row: Row, siblings: dict[str, list[set[str]]], world: World) -> Iterator[Row]:
     answers = list(zip(row.answers, row.answer_starts, strict=True))
     doubt = world.random("contrast_doubted", row).choice(DOUBTS).format(question=row.question)
-    yield child(row, "contrast_doubted", Made("", 0.5, question=doubt, answers=answers))
+    yield child(row, "contrast_doubted", Made("", 0.5, question=doubt, answers=answers), world)
     among = distracted.make(row, replace(world, count=world.count + 2))
     if among is not None:
-        yield child(row, "contrast_distracted", among)
+        yield child(row, "contrast_distracted", among, world)
     asked = content_words(row.question)
     same = Made("", 1.0, answers=answers)
     if any(_similarity(asked, other) >= ALIKE for other in siblings[row.context_id]):
-        yield child(row, "contrast_near_miss", same)
+        yield child(row, "contrast_near_miss", same, world)
     if asked and len(asked & set(words(row.context))) <= FAR * len(asked):
-        yield child(row, "contrast_other_words", same)
+        yield child(row, "contrast_other_words", same, world)
 
 
 def _similarity(one: set[str], other: set[str]) -> float:

@@ -120,9 +120,8 @@ def _derive_part(
     if not quota:
         return result
     world = world_of(part, settings, seed)
-    known = _Known.of(
-        part.rows, [Passage(text, name, cid, part.fold) for text, name, cid in part.texts]
-    )
+    borrowed = [Passage(one.context, one.document, one.cluster, part.fold) for one in part.texts]
+    known = _Known.of(part.rows, borrowed)
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         making = _Making(world, methods, settings, panel, known, result, pool)
@@ -287,7 +286,7 @@ class _Making:
         made = MAKERS[method](parent, self.world)
         if made is None:
             return None
-        row = child(parent, method, made)
+        row = child(parent, method, made, self.world)
         row.context_id = self.known.clusters.get(row.context, row.context_id)
         if against := verify.vote(row, parent, self.settings.verify.decide, self.panel):
             detail = f"{', '.join(against)}: {'; '.join(parent.answers)}"
@@ -309,8 +308,9 @@ class _Making:
         return True
 
 
-def child(parent: Row, method: str, made: Made) -> Row:
+def child(parent: Row, method: str, made: Made, world: World) -> Row:
     """The row that a method makes of its parent."""
+    licences = {parent.licence, *(world.index.licences[text] for text in made.borrowed)} - {""}
     context = parent.context if made.context is None else made.context
     return Row(
         question=parent.question if made.question is None else made.question,
@@ -329,7 +329,7 @@ def child(parent: Row, method: str, made: Made) -> Row:
         source=parent.source,
         source_id=parent.source_id,
         url=parent.url,
-        licence=parent.licence,
+        licence=" AND ".join(sorted(licences)),
         language=parent.language,
         retrieved_at=parent.retrieved_at,
     ).stamped()

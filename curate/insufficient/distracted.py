@@ -4,8 +4,8 @@ Without it, a model learns that several passages mean "unanswerable".
 """
 
 from curate.insufficient.made import Made, World
-from curate.insufficient.noise_passages import JOIN, near_misses
-from curate.record import NOT_A_SPAN, Row
+from curate.insufficient.noise_passages import near_misses
+from curate.record import BETWEEN_PASSAGES, NOT_A_SPAN, Row
 
 METHOD, REASON = "distracted", ""
 
@@ -19,9 +19,10 @@ def make(row: Row, world: World) -> Made | None:
     random.shuffle(others)
     place = random.randint(0, len(others))
     passages = [*others[:place], row.context, *others[place:]]
-    offset = sum(len(passage) + len(JOIN) for passage in passages[:place])
+    offset = sum(len(passage) + len(BETWEEN_PASSAGES) for passage in passages[:place])
     answers = [
         (answer, start if start == NOT_A_SPAN else start + offset)
         for answer, start in zip(row.answers, row.answer_starts, strict=True)
     ]
-    return Made(REASON, len(others) / world.count, JOIN.join(passages), answers=answers)
+    context = BETWEEN_PASSAGES.join(passages)
+    return Made(REASON, len(others) / world.count, context, answers=answers, borrowed=others)

@@ -38,7 +38,7 @@ def swap(
         edits = _edits(row, world, method, here, others)
         found = first_that_fits(row.context, edits, row.question, share)
         if found is not None:
-            return Made(REASON, intensity, question=found[1])
+            return Made(REASON, intensity, question=found)
     return None
 
 

@@ -48,6 +48,7 @@ class Made:
     context: str | None = None  # None: the parent's
     question: str | None = None  # None: the parent's
     answers: Sequence[tuple[str, int]] = field(default=())  # with their starts, where sufficient
+    borrowed: Sequence[str] = ()  # contexts of others, whose licences count too
 
     @property
     def sufficient(self) -> bool:

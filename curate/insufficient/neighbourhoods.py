@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from curate.insufficient.passages import Text
 from curate.record import FOLDS, Passage, Row
 
 # Contexts searched together. More would find nearer ones, at a cost that grows with their number.
@@ -20,20 +21,18 @@ class Neighbourhood:
 
     fold: str
     rows: list[Row] = field(default_factory=list)
-    # Context, document and cluster, in their order.
-    texts: list[tuple[str, str, str]] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)  # in their order
 
 
 def neighbourhoods(rows: Iterable[Row], passages: Iterable[Passage]) -> list[Neighbourhood]:
     """All of them, in the order of folds; of `SIZE` contexts where documents are smaller."""
-    texts: dict[str, dict[str, set[tuple[str, str, str]]]] = defaultdict(lambda: defaultdict(set))
+    texts: dict[str, dict[str, set[Text]]] = defaultdict(lambda: defaultdict(set))
     members: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         members[row.fold][row.document_id].append(row)
-        texts[row.fold][row.document_id].add((row.context, row.document_id, row.context_id))
+        texts[row.fold][row.document_id].add(_text(row))
     for passage in passages:
-        text = (passage.context, passage.document_id, passage.context_id)
-        texts[passage.fold][passage.document_id].add(text)
+        texts[passage.fold][passage.document_id].add(_text(passage))
     found: list[Neighbourhood] = []
     for fold in (fold for fold in FOLDS if fold in texts):
         here = [Neighbourhood(fold)]
@@ -48,3 +47,7 @@ def neighbourhoods(rows: Iterable[Row], passages: Iterable[Passage]) -> list[Nei
             one.texts.sort()
         found += here
     return found
+
+
+def _text(item: Row | Passage) -> Text:
+    return Text(item.context, item.document_id, item.context_id, item.licence)

@@ -6,11 +6,10 @@ The noise robustness and negative rejection of RGB (Chen et al. 2024).
 import itertools
 
 from curate.insufficient.made import Made, World
-from curate.record import Row
+from curate.record import BETWEEN_PASSAGES, Row
 from curate.text import holds_any
 
 METHOD, REASON = "noise_passages", "irrelevant_context"
-JOIN = "\n\n"
 
 
 def make(row: Row, world: World) -> Made | None:
@@ -19,7 +18,7 @@ def make(row: Row, world: World) -> Made | None:
     if len(found) < world.count:
         return None
     world.random(METHOD, row).shuffle(found)
-    return Made(REASON, 1.0, JOIN.join(found))
+    return Made(REASON, 1.0, BETWEEN_PASSAGES.join(found), borrowed=found)
 
 
 def near_misses(row: Row, world: World, count: int) -> list[str]:

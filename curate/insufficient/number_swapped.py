@@ -48,4 +48,4 @@ def _made_up(row: Row, world: World) -> Made | None:
             if other not in row.context:
                 edits.append((other, edited))
     found = first_that_fits(row.context, edits, row.question)
-    return Made(REASON, 0.75, question=found[1]) if found is not None else None
+    return Made(REASON, 0.75, question=found) if found is not None else None

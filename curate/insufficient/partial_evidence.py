@@ -7,8 +7,7 @@ import re
 
 from curate.insufficient.evidence import spans
 from curate.insufficient.made import Made, World
-from curate.insufficient.noise_passages import JOIN
-from curate.record import Row
+from curate.record import BETWEEN_PASSAGES, Row
 from curate.text import holds_any
 
 METHOD, REASON = "partial_evidence", "partial_evidence"
@@ -36,4 +35,4 @@ def make(row: Row, world: World) -> Made | None:
     holding = [n for n in supporting if holds_any(row.context[slice(*passages[n])], row.answers)]
     gone = world.random(METHOD, row).choice(holding or supporting)
     kept = [row.context[slice(*tile)] for n, tile in enumerate(passages) if n != gone]
-    return Made(REASON, 1 / len(supporting), JOIN.join(kept))
+    return Made(REASON, 1 / len(supporting), BETWEEN_PASSAGES.join(kept))

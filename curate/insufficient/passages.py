@@ -1,9 +1,9 @@
 """The passages around some rows, found by BM25: what contexts are swapped with and drowned in."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from curate.dedup import context_id
 from curate.record import Row
@@ -20,6 +20,7 @@ class PassageIndex:
     contexts: Sequence[str]
     clusters: Sequence[str]
     documents: Sequence[str]
+    licences: Mapping[str, str]  # of each context
     retriever: Any
 
     def others(self, row: Row, where: str = "any") -> Iterator[str]:
@@ -49,15 +50,26 @@ class PassageIndex:
         return [int(number) for number in order[:count]]
 
 
-def build_index(passages: Iterable[tuple[str, str, str]]) -> PassageIndex:
-    """Index context, document and cluster, one of each cluster; their order settles ties."""
-    by_cluster: dict[str, tuple[str, str]] = {}
-    for context, document, cluster in passages:
-        by_cluster.setdefault(cluster or context_id(context), (context, document))
+class Text(NamedTuple):
+    """A context that may be borrowed."""
+
+    context: str
+    document: str
+    cluster: str = ""
+    licence: str = ""
+
+
+def build_index(passages: Iterable[Text]) -> PassageIndex:
+    """Index texts, one of each cluster; their order settles ties."""
+    by_cluster: dict[str, Text] = {}
+    for text in passages:
+        by_cluster.setdefault(text.cluster or context_id(text.context), text)
     by_cluster.pop("", None)  # without a word there is nothing to find
-    contexts = [context for context, _ in by_cluster.values()]
-    documents = [document for _, document in by_cluster.values()]
-    return PassageIndex(contexts, list(by_cluster), documents, _retriever(contexts))
+    texts = list(by_cluster.values())
+    contexts = [text.context for text in texts]
+    documents = [text.document for text in texts]
+    licences = {text.context: text.licence for text in texts}
+    return PassageIndex(contexts, list(by_cluster), documents, licences, _retriever(contexts))
 
 
 def _retriever(contexts: Sequence[str]) -> Any:

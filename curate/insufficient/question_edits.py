@@ -38,11 +38,11 @@ def _sentence_words(context: str) -> tuple[frozenset[str], ...]:
 
 def first_that_fits(
     context: str, edits: Iterable[tuple[str, str]], question: str, share: float = SUPPORTED
-) -> tuple[str, str] | None:
-    """Of pairs of edit and edited question, the first that the context does not support."""
+) -> str | None:
+    """Of pairs of edit and edited question, the first question without support in the context."""
     for edit, edited in edits:
         if edited.casefold() == question.casefold():
             continue
         if not is_supported(context, edit, edited, share):
-            return edit, edited
+            return edited
     return None

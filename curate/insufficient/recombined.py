@@ -5,8 +5,8 @@ says whether the passage supports the answer: one that tells it in other words i
 """
 
 from curate.insufficient.made import Made, World
-from curate.insufficient.noise_passages import JOIN, near_misses
-from curate.record import Row
+from curate.insufficient.noise_passages import near_misses
+from curate.record import BETWEEN_PASSAGES, Row
 
 METHOD, REASON = "recombined", "irrelevant_context"
 PROMPT = (
@@ -26,5 +26,5 @@ def make(row: Row, world: World) -> Made | None:
             found.append(passage)
         if len(found) == world.count:
             world.random(METHOD, row).shuffle(found)
-            return Made(REASON, 1.0, JOIN.join(found))
+            return Made(REASON, 1.0, BETWEEN_PASSAGES.join(found), borrowed=found)
     return None

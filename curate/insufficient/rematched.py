@@ -25,5 +25,5 @@ def make(row: Row, world: World) -> Made | None:
         answer = world.read(row, context)
         # An answer that the passage does not hold is no misreading but a guess.
         if answer and holds_any(context, [answer]):
-            return Made(REASON, 1 / rank, context)
+            return Made(REASON, 1 / rank, context, borrowed=[context])
     return None

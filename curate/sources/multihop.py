@@ -7,9 +7,9 @@ files and as on the hub) and MuSiQue (Trivedi et al. 2022; ``paragraphs`` with `
 from typing import Any
 
 from curate.errors import UserError
+from curate.record import BETWEEN_PASSAGES
 from curate.text import find_answer
 
-JOIN = "\n\n"
 Span = tuple[int, int]
 
 
@@ -36,14 +36,16 @@ def joined(value: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Span
             if number in supporting:
                 spans.append((start, offset + len(text)))
         texts.append(text)
-        offset += len(text) + len(JOIN)
-    context = JOIN.join(texts)
+        offset += len(text) + len(BETWEEN_PASSAGES)
+    context = BETWEEN_PASSAGES.join(texts)
     answers = [value["answer"], *(value.get("answer_aliases") or [])] if value.get("answer") else []
     named = {
         "context": context,
         "answers": answers,
         "answer_starts": [_start(context, str(answer), spans) for answer in answers],
         "source_id": value.get("_id") or value.get("id"),
+        # A question and its twin that lacks a passage have one id, and belong together.
+        "document_id": value.get("_id") or value.get("id"),
     }
     if value.get("answerable") is False:  # MuSiQue's contrast rows lack a supporting paragraph
         named |= {"sufficient": False, "reason": "partial_evidence"}
