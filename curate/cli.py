@@ -187,6 +187,8 @@ def export(
     from curate import exports, record
     from curate.contract import Contract
 
+    if spans_only and form != "squad":
+        raise click.UsageError(f"--spans-only: {form} holds every row; it is for --format squad")
     rows = record.read_fold(folder, fold) if fold else record.read_rows(folder)
     contract = Contract(phrase) if phrase else Contract()
     count = exports.export(rows, form, out, contract, spans_only)

@@ -119,7 +119,7 @@ def card(made: DataSet, content: str) -> str:
     """
     manifest, splits = made.manifest, made.splits
     rows = [row for members in splits.values() for row in members]
-    licences = sorted({row.licence for row in rows if row.licence})
+    licences = sorted({part for row in rows for part in row.licence.split(" AND ") if part})
     front: dict[str, Any] = {
         "pretty_name": manifest["name"],
         "task_categories": ["question-answering"],
@@ -175,7 +175,8 @@ Questions with a context each, and a label: does the context hold the answer? Wh
 {chr(10).join(steps)}
 
 Made by `curate build`; the recipe and the hashes are in `manifest.json`, what was left out and
-why in `dropped.parquet`. A derived row keeps its parent's source and licence.
+why in `dropped.parquet`. A derived row keeps its parent's source; its licence
+names that of every passage that it borrows.
 """
 
 

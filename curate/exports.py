@@ -21,7 +21,7 @@ def export(
     unless ``spans_only`` says that such rows are left out.
     """
     labelled = [row for row in rows if row.sufficient is not None]
-    if spans_only:
+    if spans_only and form == "squad":
         labelled = [r for r in labelled if not r.history and NOT_A_SPAN not in r.answer_starts]
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8") as file:
         if form == "squad":

@@ -1,11 +1,11 @@
 """Near-duplicate texts: MinHash (Broder 1997) finds candidates, exact Jaccard decides.
 
 Sixteen bands of eight hashes find 95 % of the pairs at a Jaccard similarity of 0.8, and more above
-it; `benchmarks/curate.py` holds that against brute force. Memory is 512 bytes a text.
+it; `benchmarks/curate.py` holds that against brute force. Memory is 1 KiB a text: a sketch, kept.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ class _Forest:
             self.parent[max(a, b)] = min(a, b)
             self.joins.append((one, other))
 
+    def tie(self, texts: Sequence[str], one: int, others: Iterable[int]) -> bool:
+        """Join a text with those of others that are similar to it; whether there were any."""
+        tied = False
+        for other in others:
+            if self.root(one) != self.root(other):
+                if jaccard(shingles(texts[one]), shingles(texts[other])) < SIMILAR:
+                    continue
+                self.join(other, one)
+            tied = True
+        return tied
+
 
 def joins(texts: Sequence[str], sides: Sequence[object] = ()) -> list[tuple[int, int]]:
     """Pairs of numbers of similar texts, as many as tie every cluster together: a forest.
@@ -78,26 +89,52 @@ def _grow(texts: Sequence[str], sides: Sequence[object] = ()) -> _Forest:
     names: dict[object, int] = {}
     side = np.array([names.setdefault(name, len(names)) for name in sides])
     for bucket in _buckets(sketches):
-        roots = np.array([forest.root(number) for number in bucket])
-        if (roots == roots[0]).all() or (sides and (side[bucket] == side[bucket[0]]).all()):
+        if len({forest.root(number) for number in bucket.tolist()}) == 1:
             continue
-        here = sketches[bucket]
-        for j in range(1, len(bucket)):
-            # Exact comparison is for those whose sketches promise something.
-            promising = (here[:j] == here[j]).mean(axis=1) >= PROMISING
-            if sides:
-                promising &= side[bucket[:j]] != side[bucket[j]]
-            left = np.flatnonzero(promising)
-            while len(left := left[roots[left] != roots[j]]):
-                i, left = left[0], left[1:]
-                if _similar(texts[bucket[i]], texts[bucket[j]]):
-                    forest.join(int(bucket[i]), int(bucket[j]))
-                    roots[np.isin(roots, (roots[i], roots[j]))] = forest.root(int(bucket[i]))
+        if sides:
+            _tie_over_borders(forest, texts, bucket, sketches[bucket], side[bucket])
+        else:
+            _tie(forest, texts, bucket, sketches[bucket])
     return forest
 
 
-def _similar(one: str, other: str) -> bool:
-    return jaccard(shingles(one), shingles(other)) >= SIMILAR
+def _tie(
+    forest: _Forest, texts: Sequence[str], bucket: NDArray[np.intp], sketches: NDArray[np.uint32]
+) -> None:
+    """Join what is similar in one bucket.
+
+    Each is compared with the first of each cluster before it: comparing all with all would cost
+    the square of the copies that a page has. Only what is near none of those meets the rest.
+    """
+    firsts = [0]
+    for j in range(1, len(bucket)):
+        for some in (np.array(firsts), np.arange(j)):
+            near = bucket[some[_promising(sketches[some], sketches[j])]]
+            if forest.tie(texts, int(bucket[j]), near.tolist()):
+                break
+        else:
+            firsts.append(j)
+
+
+def _tie_over_borders(
+    forest: _Forest,
+    texts: Sequence[str],
+    bucket: NDArray[np.intp],
+    sketches: NDArray[np.uint32],
+    side: NDArray[np.int_],
+) -> None:
+    """The same where only pairs on two sides count."""
+    if (side == side[0]).all():
+        return
+    for j in range(1, len(bucket)):
+        some = np.flatnonzero(side[:j] != side[j])
+        near = bucket[some[_promising(sketches[some], sketches[j])]]
+        forest.tie(texts, int(bucket[j]), near.tolist())
+
+
+def _promising(some: NDArray[np.uint32], one: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Which sketches have so much in common with one that exact comparison is worth its cost."""
+    return np.asarray((some == one).mean(axis=1) >= PROMISING)
 
 
 def _sketches(texts: Sequence[str]) -> NDArray[np.uint32]:
@@ -108,7 +145,8 @@ def _sketches(texts: Sequence[str]) -> NDArray[np.uint32]:
     return found
 
 
-# A build asks three times: for clusters, of what it derived, and of what it wrote.
+# A build asks three times: for clusters, of what it derived, and of what it wrote (of more texts
+# than are kept, each time anew).
 @functools.lru_cache(maxsize=200_000)
 def _sketch(text: str) -> bytes:
     import rensa

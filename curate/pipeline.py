@@ -34,7 +34,7 @@ from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 5
+FORMAT = 6
 _BATCH = 1000
 
 
@@ -83,7 +83,8 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
     """Run a recipe and write the data-set folder ``out``; returns its manifest.
 
     An unchanged recipe over unchanged sources is not built again. ``fresh`` discards finished
-    steps, but never the fold ledger: delete the folder to draw new folds.
+    steps, but never the fold ledger: delete the folder to draw new folds. A script that asks for
+    more than one worker needs the guard ``if __name__ == "__main__"``: each imports it anew.
     """
     recipe = recipes.load(recipe_path)
     fingerprint = _fingerprint(recipe)

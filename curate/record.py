@@ -145,9 +145,8 @@ def _column(name: str, rows: Sequence[Any]) -> pa.Array:
 def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
     if column.type == pa.string():
         # Rows that say the same share one text: of contexts, sources and dates there are few.
-        encoded = column.combine_chunks().dictionary_encode()
-        texts = encoded.dictionary.to_pylist()
-        return [None if i is None else texts[i] for i in encoded.indices.to_pylist()]
+        known: dict[str | None, str | None] = {}
+        return [known.setdefault(text, text) for text in column.to_pylist()]
     values: list[Any] = column.to_pylist()
     if name == "votes":
         return [{vote["name"]: vote["value"] for vote in votes} for votes in values]

@@ -139,3 +139,53 @@ def test_a_borrowed_passage_brings_its_licence_along() -> None:
         "noise_passages": "CC-BY-4.0 AND CC0-1.0",
         "negated": "CC-BY-4.0",
     }
+    near[0].licence = near[1].licence = near[2].licence = ""
+    (row,) = derived_from(rows, ("context_swapped",), passages=near).rows
+    assert row.licence == ""  # of a part of it nobody knows
+
+
+def test_methods_make_equal_parts_however_small_neighbourhoods_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhoods, "SIZE", 4)
+    rows = [
+        make_row(
+            f"Who is it {n}?", f"Person{n} came. It rained on day {n}.", [f"Person{n}"], f"d{n}"
+        )
+        for n in range(48)
+    ]
+    methods = ("no_context", "evidence_removed", "context_swapped", "truncated")
+    made = Counter(row.method for row in derived_from(rows, methods, share=0.25).rows)
+    assert made == dict.fromkeys(methods, 4)
+
+
+def test_what_one_neighbourhood_cannot_make_another_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbourhoods, "SIZE", 10)
+    rows = [
+        make_row(
+            f"What of {n}?", f"{'A' if n < 20 else 'B'} {n} is f{n}. Rain.", [f"f{n}"], f"d{n}"
+        )
+        for n in range(40)
+    ]
+    for row in rows[:20]:  # nothing is left of these once the evidence is cut
+        row.context = row.context.removesuffix(" Rain.")
+    result = derived_from(rows, ("evidence_removed",), share=0.25)
+    assert len(result.rows) == 13
+    assert len({row.parent_id for row in result.rows}) == 13
+
+
+def test_a_cut_context_that_is_one_of_another_fold_is_dropped() -> None:
+    tested = (
+        "Corby lies on the Nene, has a mill and two bridges, and holds a fair in May each year."
+    )
+    first = tested.replace("Corby", "Corby town")
+    rows = [
+        make_row("Where lies Corby?", tested, ["on the Nene"], "a", fold="test"),
+        make_row("What lies on the Nene?", first, ["Corby"], "b", fold="test"),
+        make_row("Who rules?", f"{tested} Ada Low rules.", ["Ada Low"], "c", fold="train"),
+    ]
+    for row in rows[:2]:  # near-duplicates, and so of one cluster
+        row.context_id = rows[1].context_id
+    result = derived_from(rows, ("evidence_removed",), share=0.5)
+    assert ("evidence_removed", "context_in_other_fold") in reasons(result)
+    assert tested not in {row.context for row in result.rows}

@@ -103,7 +103,8 @@ def test_derived_row_says_what_it_is_and_where_it_came_from(method: str, reason:
     parent = make_row(
         "Who left?", "Ada left. It rained.", ["Ada"], fold="test", history=turns, **origin
     )
-    other = Passage("Nobody left the house.", "e", context_id("Nobody left the house."), "test")
+    near = "Nobody left the house."
+    other = Passage(near, "e", context_id(near), "test", licence="CC0-1.0")
     (made,) = derived_from([parent], (method,), passages=(other,)).rows
     assert (made.sufficient, made.reason, made.method) == (False, reason, method)
     assert (made.answers, made.answer_starts) == ([], [])

@@ -31,7 +31,7 @@ FAR = 0.3  # of the question's words in the context, at most, to be in other wor
 def contrast(
     rows: Sequence[Row], passages: Iterable[Passage], settings: InsufficientSettings, seed: int
 ) -> list[Row]:
-    """One row of each kind for each sufficient test row that allows it, in the order of ids."""
+    """A row of each kind for each natural sufficient test row that allows it, by their ids."""
     siblings: dict[str, list[set[str]]] = defaultdict(list)
     for row in rows:
         if row.sufficient is False:

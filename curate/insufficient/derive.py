@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from tqdm import tqdm
 
 from curate import near_duplicates
+from curate.chat import Chat
 from curate.dedup import Key, context_id, key
 from curate.insufficient import distracted, noise_passages, verify
 from curate.insufficient.made import Made, World
 from curate.insufficient.methods import MAKERS, NEEDS, READERS, WRITERS, usable
 from curate.insufficient.neighbourhoods import Neighbourhood, neighbourhoods
+from curate.insufficient.parts import Part, again, parts_of
 from curate.insufficient.passages import build_index
 from curate.insufficient.readers import Panel, chat_of, panel_of
 from curate.recipe import InsufficientSettings
@@ -39,6 +41,7 @@ class Derived:
     rows: list[Row] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     unmade: Counter[str] = field(default_factory=Counter)  # method → parents it found nothing in
+    tried: Counter[str] = field(default_factory=Counter)  # method → parents it was tried on
 
 
 def doubtful(dropped: Iterable[Dropped]) -> list[Row]:
@@ -62,48 +65,50 @@ def derive(
     Neighbourhoods are shared out among ``workers`` processes, unless models are asked: those are
     waited for, and not computed. The result hangs on neither.
     """
-    parts = neighbourhoods(rows, passages)
     methods = usable(settings)
-    quotas = _quotas(parts, settings.share, methods)
     panel = panel_of(settings.verify)
     asks = panel.asks or bool(panel.files) or any(m in WRITERS or m in READERS for m in methods)
-    work = functools.partial(_derive_part, settings, methods, panel, seed)
-    result = Derived()
-    known = _Known.of(rows, passages)
+    readers = settings.verify.readers
+    writer = chat_of(settings.writer) if asks and settings.writer is not None else None
+    reader = chat_of(readers[0]) if asks and readers else None
+    work = functools.partial(_derive_part, settings, methods, panel, seed, writer, reader)
+    result, known = Derived(), _Known.of(rows, passages)
+    todo = parts = parts_of(neighbourhoods(rows, passages), settings.share, methods)
+    missing = Counter[str]()
+    for part in parts:
+        missing[part.place.fold] += part.quota
+    alone = asks or workers < 2
     with (
-        tqdm(total=sum(quotas), desc="derive", unit="row") as bar,
-        mapping(1 if asks else workers) as run,
+        tqdm(total=missing.total(), desc="derive", unit="row") as bar,
+        mapping(1 if alone else workers) as run,
     ):
-        if asks:  # in this process, where each row is told as it is made
+        if alone:  # in this process each row is told as it is made
             work = functools.partial(work, tell=bar.update)
-        for part in run(work, parts, quotas):
-            for row in part.rows:
-                # Two neighbourhoods may have come upon the same row, or one on another fold's.
-                if objection := known.objection(row):
-                    part.dropped.append(Dropped(row, STEP, *objection))
-                else:
-                    known.add(row)
-                    result.rows.append(row)
-            result.dropped += part.dropped
-            result.unmade += part.unmade
-            bar.update(0 if asks else len(part.rows))
+        while todo:
+            for part, made in zip(todo, run(work, todo), strict=True):
+                added = _merge(made, result, known)
+                missing[part.place.fold] -= added
+                bar.update(0 if alone else added)
+                part.went(made.rows, made.tried)
+            todo = again(parts, missing)
     _drop_near_duplicates(result, rows, passages)
     return result
 
 
-def _quotas(parts: Sequence[Neighbourhood], share: float, methods: Sequence[str]) -> list[int]:
-    """How many rows each neighbourhood makes: of what its fold misses, as many as it has parents.
-
-    In whole numbers that add up to what the fold misses.
-    """
-    quotas = []
-    for fold in dict.fromkeys(part.fold for part in parts):
-        members = [part for part in parts if part.fold == fold]
-        missing = wanted((row for part in members for row in part.rows), share, methods)
-        parents = [sum(row.sufficient is True for row in part.rows) for part in members]
-        ends = [missing * end // max(1, sum(parents)) for end in itertools.accumulate(parents)]
-        quotas += [end - start for start, end in itertools.pairwise([0, *ends])]
-    return quotas
+def _merge(made: Derived, result: Derived, known: "_Known") -> int:
+    """Take a part's rows over; how many insufficient ones. Two parts may have made the same."""
+    added = 0
+    for row in made.rows:
+        row.context_id = known.clusters.get(row.context, row.context_id)
+        if objection := known.objection(row):
+            made.dropped.append(Dropped(row, STEP, *objection))
+        else:
+            known.add(row)
+            result.rows.append(row)
+            added += not row.sufficient
+    result.dropped += made.dropped
+    result.unmade += made.unmade
+    return added
 
 
 def _derive_part(
@@ -111,21 +116,23 @@ def _derive_part(
     methods: list[str],
     panel: Panel,
     seed: int,
-    part: Neighbourhood,
-    quota: int,
+    writer: Chat | None,
+    reader: Chat | None,
+    part: Part,
     tell: Callable[[], object] = lambda: None,
 ) -> Derived:
-    """One neighbourhood's rows; ``tell`` is called for each."""
+    """What is asked of one neighbourhood; ``tell`` is called for each row."""
     result = Derived()
-    if not quota:
+    if not part.quota:
         return result
-    world = world_of(part, settings, seed)
-    borrowed = [Passage(one.context, one.document, one.cluster, part.fold) for one in part.texts]
-    known = _Known.of(part.rows, borrowed)
+    place = part.place
+    world = replace(world_of(place, settings, seed), writer=writer, reader=reader)
+    borrowed = [Passage(one.context, one.document, one.cluster, place.fold) for one in place.texts]
+    known = _Known.of([*place.rows, *part.rows], borrowed)
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         making = _Making(world, methods, settings, panel, known, result, pool)
-        _take_turns(part, making, quota, tell)
+        _take_turns(part, making, tell)
     finally:
         pool.shutdown(cancel_futures=True)  # what was asked ahead and is not wanted any more
     return result
@@ -156,18 +163,10 @@ def _drop_near_duplicates(
         result.rows = [row for row in result.rows if row.context not in leaking]
 
 
-def world_of(part: Neighbourhood, settings: InsufficientSettings, seed: int) -> World:
-    """What methods may use on one neighbourhood's rows."""
-    readers = settings.verify.readers
-    return World(
-        build_index(part.texts),
-        seed,
-        settings.passages,
-        settings.swap_from,
-        settings.swap_rank,
-        None if settings.writer is None else chat_of(settings.writer),
-        chat_of(readers[0]) if readers else None,
-    )
+def world_of(place: Neighbourhood, settings: InsufficientSettings, seed: int) -> World:
+    """What methods that ask no model may use on one neighbourhood's rows."""
+    index = build_index(place.texts)
+    return World(index, seed, settings.passages, settings.swap_from, settings.swap_rank)
 
 
 @dataclass
@@ -201,31 +200,17 @@ class _Known:
         self.homes.setdefault(row.context_id, row.fold)
 
 
-def wanted(rows: Iterable[Row], share: float, methods: Sequence[str] = ()) -> int:
-    """How many insufficient rows are missing from ``share`` of the labelled rows.
-
-    Where `noise_passages` brings sufficient twins along, they count too: with n methods in turns,
-    every n-th row has one.
-    """
-    labels = [row.sufficient for row in rows if row.sufficient is not None]
-    missing: float = round(share * sum(labels) / (1 - share)) - labels.count(False)
-    if {noise_passages.METHOD, distracted.METHOD} <= set(methods):
-        twins = share / (1 - share) / (len(methods) - 1)
-        missing /= max(1 - twins, 0.1)
-    return max(0, round(missing))
-
-
-def _take_turns(
-    part: Neighbourhood, making: "_Making", missing: int, tell: Callable[[], object]
-) -> None:
+def _take_turns(part: Part, making: "_Making", tell: Callable[[], object]) -> None:
     """Each method makes a row in its turn, and so an equal part as long as it can make any."""
-    parents = sorted((row for row in part.rows if row.sufficient), key=lambda row: row.id)
+    parents = sorted((row for row in part.place.rows if row.sufficient), key=lambda row: row.id)
+    methods = [name for name in making.methods if name != distracted.METHOD]
+    first = part.turn % max(1, len(methods))
     attempts = {}
-    for method in making.methods:
-        if method != distracted.METHOD:
-            members = [row for row in parents if method not in NEEDS or NEEDS[method](row)]
-            random.Random(f"{making.world.seed}/{method}/{part.fold}").shuffle(members)
-            attempts[method] = making.attempts(members, method)
+    for method in methods[first:] + methods[:first]:
+        members = [row for row in parents if method not in NEEDS or NEEDS[method](row)]
+        random.Random(f"{making.world.seed}/{method}/{part.place.fold}").shuffle(members)
+        attempts[method] = making.attempts(members[part.tried[method] :], method)
+    missing = part.quota
     while missing and attempts:
         for method in list(attempts):
             if not making.next(attempts[method], method):
@@ -275,6 +260,7 @@ class _Making:
     def next(self, attempts: Iterator[Attempt], method: str) -> bool:
         """Add the next row that passes, failures on the way dropped; False where none is left."""
         for parent, attempt in attempts:
+            self.result.tried[method] += 1
             if self._add(attempt, method):
                 if method == noise_passages.METHOD and distracted.METHOD in self.methods:
                     self._add(self._attempt(parent, distracted.METHOD), distracted.METHOD)
@@ -310,7 +296,6 @@ class _Making:
 
 def child(parent: Row, method: str, made: Made, world: World) -> Row:
     """The row that a method makes of its parent."""
-    licences = {parent.licence, *(world.index.licences[text] for text in made.borrowed)} - {""}
     context = parent.context if made.context is None else made.context
     return Row(
         question=parent.question if made.question is None else made.question,
@@ -329,7 +314,15 @@ def child(parent: Row, method: str, made: Made, world: World) -> Row:
         source=parent.source,
         source_id=parent.source_id,
         url=parent.url,
-        licence=" AND ".join(sorted(licences)),
+        licence=_licence([parent.licence, *(world.index.licences[c] for c in made.borrowed)]),
         language=parent.language,
         retrieved_at=parent.retrieved_at,
     ).stamped()
+
+
+def _licence(licences: Sequence[str]) -> str:
+    """All of them, as an SPDX expression; unknown where one is."""
+    if len(set(licences)) == 1 or not all(licences):
+        return licences[0] if all(licences) else ""
+    parts = {part for one in licences for part in one.split(" AND ")}
+    return " AND ".join(sorted(f"({part})" if " OR " in part else part for part in parts))

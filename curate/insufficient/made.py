@@ -12,7 +12,7 @@ from curate.record import Row
 
 @dataclass(frozen=True)
 class World:
-    """What a method may look at besides its row: the passages of the row's own fold, and a seed."""
+    """What a method may look at besides its row: the passages around the row, and a seed."""
 
     index: PassageIndex
     seed: int

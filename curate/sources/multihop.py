@@ -44,9 +44,9 @@ def joined(value: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Span
         "answers": answers,
         "answer_starts": [_start(context, str(answer), spans) for answer in answers],
         "source_id": value.get("_id") or value.get("id"),
-        # A question and its twin that lacks a passage have one id, and belong together.
-        "document_id": value.get("_id") or value.get("id"),
     }
+    if "paragraphs" in value:  # MuSiQue's question and its twin that lacks a passage have one id
+        named["document_id"] = value.get("id")
     if value.get("answerable") is False:  # MuSiQue's contrast rows lack a supporting paragraph
         named |= {"sufficient": False, "reason": "partial_evidence"}
     return {**named, **_given(value), "context": context}, spans

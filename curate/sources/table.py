@@ -44,8 +44,8 @@ def read(
     ``answers`` may be one text or a list of texts (in CSV: JSON, or one text). ``sufficient`` may
     be missing: then a row with answers counts as sufficient, and one without as not yet labelled.
     Contexts of several passages with supporting facts are read as HotpotQA and MuSiQue have them.
-    Without ``document_id`` a context is a document: a row's number would change, and its fold with
-    it, when another row is put before it.
+    Without ``document_id`` a context is a document (of MuSiQue, a question): a row's number would
+    change, and its fold with it, when another row is put before it.
     """
     columns = columns or {}
     unknown = set(columns) - set(FIELDS)
