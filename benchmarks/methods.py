@@ -15,18 +15,20 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from abstain.groups import resampling_groups
 from abstain.metrics import exact_match
 from abstain.model import load_tokenizer
 from benchmarks.markdown import table
 from curate.audit.balance import balanced
+from curate.auroc import auroc
 from curate.bootstrap import intervals
 from curate.console import interval
 from curate.contract import Contract
@@ -106,32 +108,47 @@ def run(*arguments: object) -> None:
 
 
 def measured(evaluation: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Of each reason and label: how many rows, and how many were answered as they should."""
+    """Of each kind of rows: how many, how many were treated as they should, and how they rank.
+
+    The rank is the AUROC of the sufficiency head between them and human rows of the other label:
+    what the model can tell apart, wherever it draws the line.
+    """
     found = pq.read_table(evaluation / "predictions.parquet").to_pylist()
-    said = {each["id"]: each["prediction"] for each in found}
+    said = {each["id"]: each for each in found}
+    answers = [said[row.id]["prediction"] for row in rows]
     right = np.array(
         [
-            bool(exact_match(said[row.id], row.answers)) if row.sufficient else not said[row.id]
-            for row in rows
+            bool(exact_match(answer, row.answers)) if row.sufficient else not answer
+            for row, answer in zip(rows, answers, strict=True)
         ],
         dtype=float,
     )
+    head = np.array([said[row.id]["sufficiency_head"] for row in rows])
+    labels = np.array([bool(row.sufficient) for row in rows])
+    human = np.array([row.method == "human" for row in rows])
     groups = resampling_groups(rows)[0]
     kinds: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         for kind in _kinds(row):
             kinds[kind].append(number)
-    return [
-        {
-            "kind": kind,
-            "rows": len(numbers),
-            "right": intervals(
-                lambda some, numbers=numbers: {"right": right[numbers][some].mean()},
-                [groups[number] for number in numbers],
-            )["right"],
-        }
-        for kind, numbers in sorted(kinds.items())
-    ]
+
+    def bounds(numbers: Sequence[int], worth: Callable[[NDArray[np.intp]], float]) -> Any:
+        at = np.array(numbers)
+        names = [groups[number] for number in numbers]
+        return intervals(lambda some: {"worth": worth(at[some])}, names)["worth"]
+
+    result = []
+    for kind, numbers in sorted(kinds.items()):
+        others = np.flatnonzero(human & (labels != labels[numbers[0]])).tolist()
+        result.append(
+            {
+                "kind": kind,
+                "rows": len(numbers),
+                "right": bounds(numbers, lambda at: float(right[at].mean())),
+                "rank": bounds([*numbers, *others], lambda at: auroc(head[at], labels[at])),
+            }
+        )
+    return result
 
 
 def _kinds(row: Row) -> list[str]:
@@ -158,14 +175,17 @@ def document(found: dict[str, Any]) -> str:
         name: {each["kind"]: each for each in values["measured"]}
         for name, values in found["sets"].items()
     }
-    lines = [
-        (
-            kind,
-            str(by_set[KINDS[0]][kind]["rows"]),
-            *(interval(by_set[name][kind]["right"]) for name in KINDS),
-        )
-        for kind in kinds
-    ]
+    right, rank = (
+        [
+            (
+                kind,
+                str(by_set[KINDS[0]][kind]["rows"]),
+                *(interval(by_set[name][kind][what]) for name in KINDS),
+            )
+            for kind in kinds
+        ]
+        for what in ("right", "rank")
+    )
     return (
         "# Which methods pay\n\nMade by `python -m benchmarks.methods --data DIR --out OUT --docs "
         "docs/methods.md`; do not edit.\n\nThe same model, settings and number of tokens; test "
@@ -174,7 +194,11 @@ def document(found: dict[str, Any]) -> str:
         "contexts.\n\n"
         + table(("trained on", "rows", "insufficient", "tokens a pass", "passes"), sets)
         + "\n\n"
-        + table(("test rows", "rows", *KINDS), lines)
+        + table(("test rows", "rows", *KINDS), right)
+        + "\n\n## What the models can tell apart\n\nAUROC of the sufficiency head between these "
+        "rows and human ones of the other label: above, a model that declines more looks better on "
+        "one half and worse on the other; here no threshold is drawn.\n\n"
+        + table(("test rows", "rows", *KINDS), rank)
         + "\n"
     )
 
