@@ -9,6 +9,7 @@ from curate import console
 from curate.audit.commands import audit
 from curate.console import json_option, seed_option, share_option, workers_option
 from curate.insufficient.command import insufficient
+from curate.scrape.command import scrape
 
 _PATH = click.Path(path_type=Path)
 
@@ -139,6 +140,7 @@ def split(path: Path, out: Path, share: float, balance: bool, seed: int, as_json
     console.show(manifest, _told(manifest, out), as_json)
 
 
+cli.add_command(scrape)
 cli.add_command(insufficient)
 cli.add_command(audit)
 

@@ -46,7 +46,8 @@ def assign(
 
     Documents with rows are placed by their rows; those with passages alone come afterwards, so
     that every fold also gets its share of what can be borrowed. ``by_time``: the oldest documents
-    (by ``retrieved_at``) fill the first fold, the newest the last, as a service will meet them.
+    (by ``published_at``, else ``retrieved_at``) fill the first fold, the newest the last, as a
+    service will meet them.
     What comes from ``test_sources`` is tested on, together with what shares its contexts.
     """
     groups = _groups(rows, passages)
@@ -84,21 +85,25 @@ def _strata(rows: list[Row], groups: dict[str, str]) -> list[tuple[str, str]]:
     return found
 
 
+def _time(row: Row) -> str:
+    return row.published_at or row.retrieved_at
+
+
 def _place_by_time(
     rows: list[Row], groups: dict[str, str], placed: dict[str, str], shares: dict[str, float]
 ) -> None:
     """Whole groups in the order of their newest row, each where its middle row falls."""
-    missing = [row for row in rows if not row.retrieved_at]
+    missing = [row for row in rows if not _time(row)]
     if missing:
         raise UserError(
-            f"folds.by: time needs every row's 'retrieved_at', and {len(missing)} rows have none "
-            f"(the first: {missing[0].id} of source '{missing[0].source}')"
+            f"folds.by: time needs every row's 'published_at' or 'retrieved_at'; {len(missing)} "
+            f"rows have none (the first: {missing[0].id} of source '{missing[0].source}')"
         )
     newest: dict[str, str] = {}
     sizes: Counter[str] = Counter()
     for row in rows:
         group = groups[row.document_id]
-        newest[group] = max(newest.get(group, ""), row.retrieved_at)
+        newest[group] = max(newest.get(group, ""), _time(row))
         sizes[group] += 1
     before = 0
     for group in sorted(sizes, key=lambda name: (newest[name], name)):

@@ -34,7 +34,7 @@ from curate.workspace import Content, Workspace
 
 # Raised whenever the same recipe and sources may give another result: finished work of an
 # older version is then not taken up.
-FORMAT = 6
+FORMAT = 7
 _BATCH = 1000
 
 

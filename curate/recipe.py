@@ -73,7 +73,7 @@ class FoldShares(Settings):
     test: float = Field(0.15, ge=0)
     stream: float = Field(0.0, ge=0)
     by: Literal["balance", "time"] = Field(
-        "balance", description="time: the newest documents ('retrieved_at') are tested on"
+        "balance", description="time: the newest documents (published, retrieved) are tested on"
     )
     test_sources: list[str] = Field(
         default_factory=list, description="names of sources that are tested on, and nothing else"

@@ -37,6 +37,9 @@ class Row:
     has said yet, and such a row is never written into a split. ``answer_starts`` are character
     offsets into ``context``, one for each of ``answers``, `NOT_A_SPAN` where it is no span.
     ``evidence`` are the spans, start and end, that the answer rests on, where someone marked them.
+    ``votes`` say that the context suffices: a verifier's, or the source's own (a forum's score, the
+    share of annotators who found an answer). ``title`` and ``heading`` (its path, ``›`` between)
+    are where in its page a row stands; ``published_at`` is the source's date, not ours.
     """
 
     question: str
@@ -59,9 +62,12 @@ class Row:
     source: str = ""
     source_id: str = ""
     url: str = ""
+    title: str = ""
+    heading: str = ""
     licence: str = ""
     language: str = "en"
     retrieved_at: str = ""
+    published_at: str = ""
 
     def stamped(self, ordinal: int = 0) -> "Row":
         """The same row with ``id`` (where it came from) and ``content_hash`` (what it says).
@@ -88,10 +94,12 @@ class Passage:
     document_id: str = ""
     context_id: str = ""
     fold: str = ""
+    title: str = ""
     heading: str = ""
     source: str = ""
     url: str = ""
     licence: str = ""
+    retrieved_at: str = ""
 
 
 @dataclass(slots=True)
@@ -124,6 +132,7 @@ def _schema(record: type, extra: Sequence[str] = ()) -> pa.Schema:
 SCHEMA = _schema(Row)
 PASSAGE_SCHEMA = _schema(Passage)
 _WHY = ("step", "drop_reason", "detail")
+_LATER = {"evidence", "title", "heading", "retrieved_at", "published_at"}  # than the first files
 DROPPED_SCHEMA = _schema(Row, _WHY)
 
 
@@ -216,10 +225,11 @@ def read_parquet(path: Path) -> pa.Table:
 def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
     """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
     table = read_parquet(path)
-    if "evidence" in schema.names and "evidence" not in table.column_names:
+    for name in _LATER & set(schema.names) - set(table.column_names):
         # Files of before there was this column are read as they are.
-        nothing = pa.array([[]] * len(table), schema.field("evidence").type)
-        table = table.append_column("evidence", nothing)
+        empty: Any = [] if name == "evidence" else ""
+        nothing = pa.array([empty] * len(table), schema.field(name).type)
+        table = table.append_column(name, nothing)
     for name in schema.names:
         if name not in table.column_names:
             raise UserError(

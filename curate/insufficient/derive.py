@@ -314,9 +314,12 @@ def child(parent: Row, method: str, made: Made, world: World) -> Row:
         source=parent.source,
         source_id=parent.source_id,
         url=parent.url,
+        title=parent.title,
+        heading=parent.heading,
         licence=_licence([parent.licence, *(world.index.licences[c] for c in made.borrowed)]),
         language=parent.language,
         retrieved_at=parent.retrieved_at,
+        published_at=parent.published_at,
     ).stamped()
 
 

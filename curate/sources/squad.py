@@ -55,6 +55,7 @@ def _row(value: Any, context: str, title: str, name: str, where: str) -> Row:
         sufficient=not impossible,
         reason=reason,
         document_id=f"{name}/{title}",
+        title=title,
         source=name,
         source_id=str(identifier),
     )

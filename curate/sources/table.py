@@ -29,9 +29,12 @@ FIELDS = (
     "document_id",
     "source_id",
     "url",
+    "title",
+    "heading",
     "licence",
     "language",
     "retrieved_at",
+    "published_at",
 )
 _TRUE, _FALSE = {"true", "1", "yes", "y"}, {"false", "0", "no", "n"}
 
@@ -152,9 +155,12 @@ def _row(value: dict[str, Any], where: str) -> Row:
         document_id=_text(value, "document_id", where),
         source_id=_text(value, "source_id", where),
         url=_text(value, "url", where),
+        title=_text(value, "title", where),
+        heading=_text(value, "heading", where),
         licence=_text(value, "licence", where),
         language=_text(value, "language", where) or "en",
-        retrieved_at=_time(value, where),
+        retrieved_at=_time(value, "retrieved_at", where),
+        published_at=_time(value, "published_at", where),
     )
 
 
@@ -216,14 +222,14 @@ def _list(value: Any, where: str) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _time(value: dict[str, Any], where: str) -> str:
-    """When the row was retrieved, as ISO 8601: folds by time compare these as texts."""
-    found = _text(value, "retrieved_at", where)
+def _time(value: dict[str, Any], key: str, where: str) -> str:
+    """A date as ISO 8601, since folds by time compare these as texts."""
+    found = _text(value, key, where)
     try:
         return datetime.fromisoformat(found).isoformat() if found else ""
     except ValueError as error:
         raise UserError(
-            f"{where}: 'retrieved_at' must be like 2026-01-31 or 2026-01-31T12:00, found '{found}'"
+            f"{where}: '{key}' must be like 2026-01-31 or 2026-01-31T12:00, found '{found}'"
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Fetching pages of the web: politely, within bounds, and never twice without need."""

@@ -1,0 +1,1 @@
+"""Forums: threads of questions and replies, from each software's own form."""
