@@ -91,12 +91,12 @@ def scrape(
         limits = Limits(max_bytes=max_bytes, timeout=timeout)
         crawled = crawl(Settings(starts, limits=limits, **settings), store)
         found = extract.extract(store, licence, workers)
+        if not found.by_page:
+            raise UserError(extract.nothing(store))
         record.write_table(record.to_table(found.rows), out)
         record.write_table(record.passages_to_table(found.passages), record.passages_beside(out))
         record.write_table(extract.report(store, found), out.with_suffix(".pages.parquet"))
         refused = extract.reasons(store)
-        if not found.by_page:
-            raise UserError(extract.nothing(store))
     finally:
         store.close()
     counts = {

@@ -62,6 +62,7 @@ class _Crawl:
         self.found = Crawled()
         self.scope = Scope(settings.starts, settings.reach, settings.exclude)
         self.waiting: dict[str, deque[Found]] = defaultdict(deque)  # by host
+        self.met: set[str] = set()
         self.done = 0
 
     async def run(self) -> Crawled:
@@ -134,6 +135,9 @@ class _Crawl:
         """Put links into the frontier, or into the books."""
         inside: list[Found] = []
         for url in urls:
+            if url in self.met:
+                continue
+            self.met.add(url)
             try:
                 self.scope.check(url)
             except Refused as refused:

@@ -3,6 +3,7 @@
 import asyncio
 import email.message
 import email.utils
+import functools
 import importlib.metadata
 import time
 import zlib
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin
 
 import httpcore2
 import httpx2
@@ -191,11 +193,16 @@ def plain_url(base: str, link: str) -> str:
     Raises `Refused` where it is no address of the web.
     """
     try:
-        url = httpx2.URL(base).join(link.strip()).copy_with(fragment=None)
-    except (httpx2.InvalidURL, ValueError, TypeError) as error:
+        return _plain(urljoin(base, link.strip()))
+    except (httpx2.InvalidURL, ValueError) as error:
         raise Refused("bad_link", f"{link[:100]!r}: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise Refused("bad_link", f"{link[:100]!r} is no http address")
+
+
+@functools.lru_cache(maxsize=100_000)  # pages of one site link to the same places
+def _plain(link: str) -> str:
+    url = httpx2.URL(link).copy_with(fragment=None)
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
+        raise ValueError("no http address")
     if url.port == {"http": 80, "https": 443}[url.scheme]:
         url = url.copy_with(port=None)
     return str(url.copy_with(userinfo=b""))

@@ -3,9 +3,9 @@
 import re
 
 _MARK = re.compile(r"[?\uff1f\u061f\u037e][\W_]*$")  # also full-width, Arabic and Greek
-# Without a mark only what cannot well be anything else: "How to pay", but not "What's new".
+# Without a mark only the order of words that asks: "How do I pay", but not "How to pay".
 _OPENING = re.compile(
-    r"""(?: how\ (?:to|do|does|did|can|could|should|is|are|was|much|many|long|often|soon)
+    r"""(?: how\ (?:do|does|did|can|could|should|is|are|was|were)
           | what\ (?:is|are|was|were|do|does|did|can|should|happens|if)
           | why\ (?:is|are|was|were|do|does|did|can|should|don't|doesn't|isn't|aren't|can't)
           | (?:when|where|who)\ (?:is|are|was|do|does|did|can|should|will)
