@@ -90,33 +90,55 @@ def _told(manifest: dict[str, Any], out: Path) -> str:
 _LABELS = ("sufficient", "insufficient")
 
 
+_KINDS = ("squad", "triviaqa", "nq", "nq_open", "coqa", "quac", "table", "site")
+_FORUMS = ("stackexchange", "discourse")
+
+
 @cli.command("import")
-@click.argument("kind", type=click.Choice(["squad", "table", "site"]))
+@click.argument("kind", type=click.Choice([*_KINDS, *_FORUMS]))
 @click.argument("path")
 @click.option("--out", type=_PATH, required=True, help="Parquet file for the rows.")
 @click.option("--licence", default="", help="Licence of the source, kept with every row.")
+@click.option("--evidence", help="TriviaQA's folder of documents, if it is not beside qa.")
+@click.option("--base-url", help="Address of the site or forum, for the rows' URLs.")
 @json_option
-def import_(kind: str, path: str, out: Path, licence: str, as_json: bool) -> None:
+def import_(kind: str, path: str, out: Path, licence: str, as_json: bool, **more: Any) -> None:
     """Read one source into a Parquet file of rows, unchanged.
 
-    KIND is squad (official JSON), table (.jsonl, .json, .csv, .parquet; HotpotQA and MuSiQue too)
-    or site (folder of HTML files); PATH may be hub:NAME for squad and table. A site's passages go
-    to FILE.passages.parquet.
+    \b
+    KIND           PATH, a file or hub:NAME where nothing else is said
+      squad          SQuAD 1.1 or 2.0, official JSON
+      triviaqa       a file of TriviaQA's qa folder; evidence is found beside it
+      nq, nq_open    Natural Questions (.jsonl, .jsonl.gz), and its open form
+      coqa, quac     conversations, each turn with its history
+      table          .jsonl, .json, .csv, .parquet; HotpotQA and MuSiQue too
+      site           a folder of HTML files; passages go to OUT.passages.parquet
+      stackexchange  Posts.xml of a dump, or JSON of the API (a file, a folder)
+      discourse      topics as JSON (a file, a folder)
+
+    Files are read as a stream: memory stays flat, whatever their size.
     """
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
-    from curate import pipeline, recipe, record
+    from curate import recipe, record
+    from curate.sources import reading
 
-    source = TypeAdapter(recipe.Source).validate_python(
-        {"kind": kind, "path": path, "licence": licence, "name": Path(path).stem}
+    value = {"kind": kind, "path": path, "licence": licence, "name": Path(path).stem}
+    given = {name: option for name, option in more.items() if option is not None}
+    try:
+        source = TypeAdapter(recipe.Source).validate_python(value | given)
+    except ValidationError as error:
+        names = ", ".join(f"--{str(one['loc'][-1]).replace('_', '-')}" for one in error.errors())
+        raise click.UsageError(f"{kind} has no use for {names}") from error
+    rows, passages = reading.read(source)
+    labels = record.write_rows(rows, out)
+    if passages:
+        record.write_table(record.passages_to_table(passages), record.passages_beside(out))
+    counts = {"rows": labels.total(), "labels": dict(labels), "passages": len(passages)}
+    text = (
+        f"{labels.total():,} rows ({console.listed(labels)}), {len(passages):,} passages "
+        f"written to {out}"
     )
-    content = pipeline.read_source(source)
-    record.write_table(record.to_table(content.rows), out)
-    if content.passages:
-        passages = record.passages_beside(out)
-        record.write_table(record.passages_to_table(content.passages), passages)
-    counts = {"rows": len(content.rows), "passages": len(content.passages)}
-    text = f"{len(content.rows):,} rows, {len(content.passages):,} passages written to {out}"
     console.show(counts, text, as_json)
 
 

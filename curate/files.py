@@ -65,16 +65,19 @@ def read_text(path: Path) -> str:
     return decode(raw, str(path))
 
 
-def decode(raw: bytes, where: str) -> str:
-    """Bytes as UTF-8 text without a byte-order mark; a byte that is not UTF-8 is named."""
+def decode(raw: bytes, where: str, before: int = 0, line: int = 1) -> str:
+    """Bytes as UTF-8 text without a byte-order mark; a byte that is not UTF-8 is named.
+
+    ``before`` bytes of the file came earlier, and ``line`` is the one that ``raw`` begins with.
+    """
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # The codec counts from behind a byte-order mark.
         offset = error.start + len(raw) - len(error.object)
-        line = raw.count(b"\n", 0, offset) + 1
+        line += raw.count(b"\n", 0, offset)
         raise UserError(
-            f"{where}: not valid UTF-8: byte 0x{raw[offset]:02x} at offset {offset:,} "
+            f"{where}: not valid UTF-8: byte 0x{raw[offset]:02x} at offset {before + offset:,} "
             f"(line {line:,}); convert the file to UTF-8, e.g. with iconv, and try again"
         ) from error
 

@@ -1,6 +1,6 @@
 """`curate build`: the recipe's steps in order, resumable, every row accounted for.
 
-read ─▶ clean ─▶ dedup ─▶ folds ─▶ insufficient ─▶ split ─▶ the data-set folder
+read ─▶ clean ─▶ task ─▶ dedup ─▶ folds ─▶ insufficient ─▶ split ─▶ the data-set folder
 
 Reading and cleaning are row-wise: batches go through them independently and in any order. The
 other steps must see everything. Each finished step (of cleaning, each finished batch) lies in
@@ -13,22 +13,23 @@ import functools
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from curate import clean, dataset, dedup, folds, split
+from curate import clean, dataset, dedup, folds, split, task
 from curate import recipe as recipes
 from curate.audit import balance
 from curate.chat import without_password
 from curate.errors import UserError
 from curate.files import exists, read_json, sha256
 from curate.insufficient import contrast, derive
-from curate.recipe import CleanSettings, Recipe, SiteSource, Source, SquadSource
-from curate.record import Dropped, Passage, Row, digest
+from curate.recipe import CleanSettings, Recipe, Source
+from curate.record import Dropped, Passage, Row, digest, passages_beside
+from curate.sources import reading, triviaqa
 from curate.workers import mapping
 from curate.workspace import Content, Workspace
 
@@ -147,6 +148,10 @@ def _placed(
     kept = len(cleaned.rows)
     books.close(clean.STEP, len(content.rows), kept, cleaned.dropped, edits=cleaned.edits)
     counts = {"read": len(content.passages), "cleaned": len(cleaned.passages)}
+    if recipe.task != "open":
+        cleaned.rows, gone = task.admit(cleaned.rows, recipe.task)
+        books.close(task.STEP, kept, len(cleaned.rows), gone)
+        kept = len(cleaned.rows)
     del content  # the texts as they were are half of what is in memory
 
     clusters = dedup.context_clusters(cleaned.rows, cleaned.passages)
@@ -212,7 +217,7 @@ def _fingerprint(recipe: Recipe) -> str:
         elif not exists(Path(source.path)):
             raise UserError(f"source '{source.name}': there is no {source.path}")
         else:
-            hashes.append(sha256(Path(source.path)))
+            hashes += [sha256(Path(file)) for file in _files(source)]
     hashes += [sha256(Path(file)) for file in recipe.insufficient.verify.predictions]
     without = {
         "sources": {"__all__": {"path"}},
@@ -221,18 +226,18 @@ def _fingerprint(recipe: Recipe) -> str:
     return digest(str(FORMAT), recipe.model_dump_json(exclude=without), *hashes)
 
 
+def _files(source: Source) -> list[str]:
+    """The source's file or folder, and what is read beside it."""
+    beside = [str(passages_beside(Path(source.path)))] if source.kind == "rows" else []
+    if source.kind == "triviaqa":
+        beside = [str(triviaqa.evidence_folder(source.path, source.evidence))]
+    return [source.path, *(one for one in beside if exists(Path(one)))]
+
+
 def read_source(source: Source) -> Content:
     """Everything that one source holds."""
-    from curate.sources import site, squad, table
-
-    if isinstance(source, SiteSource):
-        return Content(*site.read(source.path, source.name, source.licence, source.base_url))
-    found: Iterator[Row]
-    if isinstance(source, SquadSource):
-        found = squad.read(source.path, source.name, source.licence)
-    else:
-        found = table.read(source.path, source.name, source.licence, source.columns)
-    return Content(list(tqdm(found, desc=f"read {source.name}", unit="row")))
+    rows, passages = reading.read(source)
+    return Content(list(tqdm(rows, desc=f"read {source.name}", unit="row")), passages)
 
 
 def read_sources(recipe: Recipe, workspace: Workspace) -> Content:

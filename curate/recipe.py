@@ -16,13 +16,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SquadSource(Settings):
-    """SQuAD 1.1 or 2.0: the official JSON file, or ``hub:NAME``."""
+class FileSource(Settings):
+    """A benchmark in its official format: a file, or ``hub:NAME``."""
 
-    kind: Literal["squad"]
+    kind: Literal["squad", "nq", "nq_open", "coqa", "quac"]
     path: str
     name: str = ""  # how rows name this source; the file's name where it is empty
     licence: str = ""
+
+
+class TriviaQASource(Settings):
+    """TriviaQA: a file of its ``qa`` folder, or ``hub:NAME``."""
+
+    kind: Literal["triviaqa"]
+    path: str
+    name: str = ""
+    licence: str = ""
+    evidence: str = Field("", description="the folder of documents, if it is not beside qa")
 
 
 class TableSource(Settings):
@@ -38,7 +48,7 @@ class TableSource(Settings):
 
 
 class SiteSource(Settings):
-    """A folder of HTML files: passages, and question-answer pairs from FAQ pages."""
+    """A folder of HTML files: passages, and the question-answer pairs that they show."""
 
     kind: Literal["site"]
     path: str
@@ -47,7 +57,29 @@ class SiteSource(Settings):
     base_url: str = Field("", description="prefix of the pages' URLs, for provenance")
 
 
-Source = Annotated[SquadSource | TableSource | SiteSource, Field(discriminator="kind")]
+class ForumSource(Settings):
+    """Stack Exchange (Posts.xml, or the API's JSON) or Discourse (topics as JSON)."""
+
+    kind: Literal["stackexchange", "discourse"]
+    path: str
+    name: str = ""
+    licence: str = ""
+    base_url: str = Field("", description="the site's address, for provenance")
+
+
+class RowsSource(Settings):
+    """A file that `curate` wrote (scrape, import, generate, annotate), as it is."""
+
+    kind: Literal["rows"]
+    path: str
+    name: str = ""
+    licence: Literal[""] = ""  # the rows have their own
+
+
+Source = Annotated[
+    FileSource | TriviaQASource | TableSource | SiteSource | ForumSource | RowsSource,
+    Field(discriminator="kind"),
+]
 
 
 class CleanSettings(Settings):
@@ -189,6 +221,9 @@ class Recipe(Settings):
 
     name: str
     description: str = ""
+    task: Literal["open", "closed", "fact", "conversational"] = Field(
+        "open", description="closed: yes or no; fact: a few words of the context"
+    )
     seed: int = 13
     sources: list[Source] = Field(min_length=1)
     clean: CleanSettings = Field(default_factory=CleanSettings)
@@ -203,8 +238,11 @@ def load(path: Path) -> Recipe:
     for source in recipe.sources:
         if not source.path.startswith("hub:"):
             source.path = str((path.parent / source.path).resolve())
+        if isinstance(source, TriviaQASource) and source.evidence:
+            source.evidence = str((path.parent / source.evidence).resolve())
         source.name = source.name or Path(source.path.removeprefix("hub:")).stem
-    names = [source.name for source in recipe.sources]
+    # A file of rows keeps the names that its rows have.
+    names = [source.name for source in recipe.sources if source.kind != "rows"]
     for name in recipe.folds.test_sources:
         if name not in names:
             raise UserError(

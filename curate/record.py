@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from curate.errors import UserError, os_error
-from curate.files import replacing
+from curate.files import exists, replacing
 
 REASONS = (
     "unlabelled",
@@ -26,6 +29,7 @@ REASONS = (
 )
 FOLDS = ("train", "validation", "calibration", "test", "stream")
 NOT_A_SPAN = -1
+_BATCH = 1_000  # rows that are in memory at once, where a source is only copied
 BETWEEN_PASSAGES = "\n\n"  # in a context that is made of several
 
 
@@ -196,6 +200,14 @@ def passages_beside(path: Path) -> Path:
     return path.with_suffix(".passages.parquet")
 
 
+def read_passages_beside(path: Path) -> list[Passage]:
+    """The passages of a file of rows; none where there is no such file beside it."""
+    beside = passages_beside(path)
+    if not (path.is_file() and exists(beside)):
+        return []
+    return passages_from_table(read_table(beside, PASSAGE_SCHEMA))
+
+
 def passages_to_table(passages: Iterable[Passage]) -> pa.Table:
     """Passages as an Arrow table of `PASSAGE_SCHEMA`."""
     return pa.Table.from_pylist([dataclasses.asdict(p) for p in passages], schema=PASSAGE_SCHEMA)
@@ -210,6 +222,23 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write Parquet atomically; the same table always gives the same bytes."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> Counter[str]:
+    """Write rows as they come, a batch at a time; returns how many have which label."""
+    labels: Counter[str] = Counter()
+    names = {True: "sufficient", False: "insufficient", None: "unlabelled"}
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as file,
+        tqdm(desc="read", unit="row") as bar,
+    ):
+        rows = iter(rows)
+        while batch := list(itertools.islice(rows, _BATCH)):
+            file.write_table(to_table(batch))
+            labels.update(names[row.sufficient] for row in batch)
+            bar.update(len(batch))
+    return labels
 
 
 def read_parquet(path: Path) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 from curate import dataset, dedup, folds, record, split
 from curate.errors import UserError
-from curate.files import exists, writable_folder
+from curate.files import writable_folder
 from curate.folds import Ledger
 from curate.insufficient import contrast, derive
 from curate.pipeline import Books
@@ -33,10 +33,7 @@ def place(path: Path, shares: FoldShares, seed: int, ledger: Ledger | None = Non
     document has two.
     """
     rows = record.read_rows(path)
-    beside = record.passages_beside(path)
-    passages: list[Passage] = []
-    if path.is_file() and exists(beside):
-        passages = record.passages_from_table(record.read_table(beside, record.PASSAGE_SCHEMA))
+    passages = record.read_passages_beside(path)
     known = dict(ledger or {})
     for row in rows:
         if row.fold and known.setdefault(row.document_id, row.fold) != row.fold:

@@ -41,7 +41,7 @@ def test_help_lists_every_command_with_what_it_does() -> None:
     ("command", "mentions"),
     [
         ("build", ["RECIPE", "--out", "--workers", "--fresh", "--json", "sources:"]),
-        ("import", ["{squad|table|site}", "--out", "--licence", "--json", "hub:NAME"]),
+        ("import", ["stackexchange", "--out", "--licence", "--json", "hub:NAME"]),
         ("show", ["PATH", "-n", "--seed", "--json"]),
     ],
 )
@@ -168,7 +168,7 @@ def test_import_of_squad_keeps_the_rows_as_they_are(folder: Path, tmp_path: Path
     out = tmp_path / "new" / "rows.parquet"
     done = curate("import", "squad", folder / "s.json", "--out", out, "--licence", "CC0-1.0")
     assert done.returncode == 0, done.stderr
-    assert "120 rows, 0 passages" in done.stdout
+    assert "120 rows (sufficient 96, insufficient 24), 0 passages" in done.stdout
     rows = read_rows(out)
     questions = [q for a in stations(6)["data"] for p in a["paragraphs"] for q in p["qas"]]
     assert [row.question for row in rows] == [question["question"] for question in questions]
@@ -179,10 +179,10 @@ def test_import_of_squad_keeps_the_rows_as_they_are(folder: Path, tmp_path: Path
 def test_import_of_a_table_and_of_a_site_prints_json(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("question,context,answers\nWho?,Ada left.,Ada\n")
     done = curate("import", "table", tmp_path / "t.csv", "--out", tmp_path / "t.parquet", "--json")
-    assert json.loads(done.stdout) == {"rows": 1, "passages": 0}
+    assert json.loads(done.stdout) == {"rows": 1, "labels": {"sufficient": 1}, "passages": 0}
     assert read_rows(tmp_path / "t.parquet")[0].answer_starts == [0]
     done = curate("import", "site", DEMO / "site", "--out", tmp_path / "d.parquet", "--json")
-    assert json.loads(done.stdout) == {"rows": 30, "passages": 104}
+    assert json.loads(done.stdout) == {"rows": 30, "labels": {"sufficient": 30}, "passages": 104}
     passages = passages_from_table(read_table(tmp_path / "d.passages.parquet", PASSAGE_SCHEMA))
     assert len(passages) == 104
     assert len(read_rows(tmp_path / "d.parquet")) == 30

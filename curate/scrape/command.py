@@ -23,7 +23,9 @@ _PATH = click.Path(path_type=Path)
     help="Follow links below the URL's folder, or on its whole host.",
 )
 @click.option("--exclude", default="", metavar="REGEX", help="Addresses to leave out.")
-@click.option("--max-pages", type=click.IntRange(1), default=2_000, show_default=True)
+@click.option(
+    "--max-pages", type=click.IntRange(1), default=2_000, show_default=True, help="Pages to fetch."
+)
 @click.option("--max-depth", type=click.IntRange(0), default=10, show_default=True, help="Links.")
 @click.option(
     "--delay",

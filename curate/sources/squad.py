@@ -1,14 +1,17 @@
 """SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): the official JSON, or a hub data set."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from curate.errors import UserError
-from curate.files import read_json
 from curate.record import REASONS, Row, digest
-from curate.sources import hub
+from curate.sources import hub, stream
+from curate.sources.fields import get
 from curate.text import fitting
+
+_get = functools.partial(get, form="SQuAD")
 
 
 def read(path: str, name: str, licence: str = "") -> Iterator[Row]:
@@ -24,10 +27,7 @@ def read(path: str, name: str, licence: str = "") -> Iterator[Row]:
 
 
 def _from_file(path: Path, name: str) -> Iterator[Row]:
-    root = read_json(path)
-    articles = _get(root, "data", list, f"{path}: top level")
-    for a, article in enumerate(articles):
-        where = f"{path}: data[{a}]"
+    for where, article in stream.items(path, "data", "SQuAD"):
         title = _get(article, "title", str, where)
         for p, paragraph in enumerate(_get(article, "paragraphs", list, where)):
             place = f"{where}.paragraphs[{p}]"
@@ -59,24 +59,6 @@ def _row(value: Any, context: str, title: str, name: str, where: str) -> Row:
         source=name,
         source_id=str(identifier),
     )
-
-
-_MISSING = object()
-
-
-def _get(value: Any, key: str, kind: Any, where: str, default: Any = _MISSING) -> Any:
-    """``value[key]``, of the type that the format prescribes, or an error that says where."""
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: an object is needed, found {type(value).__name__}")
-    if key not in value:
-        if default is not _MISSING:
-            return default
-        raise UserError(f"{where}: field '{key}' is missing; is this the official SQuAD format?")
-    found = value[key]
-    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-        wanted = kind.__name__ if isinstance(kind, type) else "string or number"
-        raise UserError(f"{where}.{key}: {wanted} is needed, found {found!r:.80}")
-    return found
 
 
 def _from_hub(path: str, name: str) -> Iterator[Row]:

@@ -1,7 +1,6 @@
 """Tables: JSONL, a JSON list, CSV, Parquet or a hub data set, one question a row."""
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import UserError, os_error
-from curate.files import parse_json, read_json, read_text
+from curate.files import parse_json, read_text
 from curate.record import REASONS, Row, digest
-from curate.sources import hub, multihop
+from curate.sources import hub, multihop, stream
 from curate.text import find_answer, fitting
 
 FIELDS = (
@@ -71,44 +70,34 @@ def read(
 def _values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.startswith("hub:"):
         return hub.rows(path)
-    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    readers = {".jsonl": stream.lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     file = Path(path)
     if file.suffix.lower() not in readers:
         raise UserError(f"{path}: a table must end in {', '.join(readers)}, or start with hub:")
     return readers[file.suffix.lower()](file)
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = parse_json(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number}: not valid JSON: {error.msg}") from error
-        if not isinstance(value, dict):
-            raise UserError(f"{path}: line {number}: an object is needed")
-        yield f"{path}: line {number}", value
-
-
 def _json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    value = read_json(path)
-    if not isinstance(value, list):
-        raise UserError(f"{path}: a list of objects is needed; a SQuAD file is `kind: squad`")
-    for number, item in enumerate(value, 1):
+    for where, item in stream.items(path, "", "table"):
         if not isinstance(item, dict):
-            raise UserError(f"{path}: item {number}: an object is needed")
-        yield f"{path}: item {number}", item
+            raise UserError(f"{where}: an object is needed")
+        yield where, item
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(sys.maxsize)  # a context too long to use is dropped by name, in cleaning
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        for value in reader:
-            if None in value:
-                raise UserError(f"{path}: line {reader.line_num}: more cells than columns")
-            yield f"{path}: line {reader.line_num}", dict(value)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for value in reader:
+                if None in value:
+                    raise UserError(f"{path}: line {reader.line_num}: more cells than columns")
+                yield f"{path}: line {reader.line_num}", dict(value)
+    except OSError as error:
+        raise os_error("read", path, error) from error
+    except UnicodeDecodeError:
+        read_text(path)  # names the byte
+        raise
     except csv.Error as error:
         line = reader.line_num + 1  # `line_num` is where the last whole record ended
         raise UserError(f"{path}: line {line}: not valid CSV: {error}") from error

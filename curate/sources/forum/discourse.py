@@ -7,16 +7,34 @@ the further ones by ``?page=N``. The solution is what the plugin "Discourse Solv
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 from bs4 import BeautifulSoup
 
-from curate.sources.forum.thread import Reply, Thread
+from curate.errors import UserError
+from curate.files import read_json
+from curate.record import Row
+from curate.sources.forum.thread import Reply, Thread, to_row
 from curate.web.blocks import text_of
 
 _GENERATOR = re.compile(rb"""<meta[^>]+name=["']generator["'][^>]+content=["']Discourse""", re.I)
 _LIKE = 2  # the number of "like" among a post's actions
+
+
+def read(path: str, name: str, licence: str = "", base_url: str = "") -> Iterator[Row]:
+    """Read rows from a saved topic, or a folder of them (``*.json``); a topic each."""
+    folder = Path(path)
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else [folder]
+    if not files:
+        raise UserError(f"{path}: no .json file in this folder")
+    found: list[tuple[str, bytes]] = []
+    for file in files:
+        read_json(file)  # says where it is broken
+        found.append((base_url, file.read_bytes()))
+    for one in threads(found):
+        yield to_row(one, name, licence).stamped()
 
 
 def entrance(url: str, body: bytes) -> list[str]:

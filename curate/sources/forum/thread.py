@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from curate.record import BETWEEN_PASSAGES, NOT_A_SPAN, Row
+from curate.record import BETWEEN_PASSAGES, NOT_A_SPAN, Row, digest
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class Thread:
 def to_row(thread: Thread, source: str, licence: str = "", retrieved_at: str = "") -> Row:
     """The thread as a row, with its document and source but not yet stamped.
 
-    The context is the whole thread in the order of its dates, so that neither place nor votes tell
-    which reply was accepted. With an accepted reply the row is sufficient; without one nobody has
-    said whether the thread holds the answer: the label is null, for annotators, and the reply with
-    the most votes above none is proposed. Votes keep the reply's score, and 1 for ``accepted``.
+    The context is the whole thread in the order of its dates (without dates, in one that says
+    nothing), so that neither place nor votes tell which reply was accepted. With an accepted reply
+    the row is sufficient; without one nobody has said whether the thread holds the answer: the
+    label is null, for annotators, and the reply with the most votes above none is proposed.
+    ``votes`` keep the reply's score, and 1 for ``accepted``.
     """
-    replies = sorted(thread.replies, key=lambda reply: reply.published_at)
+    dated = all(reply.published_at for reply in thread.replies)
+    replies = sorted(
+        thread.replies, key=lambda reply: reply.published_at if dated else digest(reply.text)
+    )
     starts: list[int] = []
     context = thread.body.strip()
     for reply in replies:
