@@ -8,6 +8,7 @@ import click
 from curate import console
 from curate.audit.commands import audit
 from curate.console import json_option, seed_option, share_option, workers_option
+from curate.generate.command import generate
 from curate.insufficient.command import insufficient
 from curate.scrape.command import scrape
 
@@ -163,6 +164,7 @@ def split(path: Path, out: Path, share: float, balance: bool, seed: int, as_json
 
 
 cli.add_command(scrape)
+cli.add_command(generate)
 cli.add_command(insufficient)
 cli.add_command(audit)
 

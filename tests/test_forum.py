@@ -188,7 +188,8 @@ MICRODATA = """
  {answers}</div></div>
 """
 ANSWER = """<div itemscope itemprop="{kind}" itemtype="https://schema.org/Answer">
-<span itemprop="upvoteCount">{votes}</span><time itemprop="dateCreated" datetime="{date}">Once</time>
+<span itemprop="upvoteCount">{votes}</span>
+<time itemprop="dateCreated" datetime="{date}">long ago</time>
 <div itemprop="text">{text}</div></div>"""
 
 

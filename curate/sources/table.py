@@ -55,7 +55,7 @@ def read(
         raise UserError(
             f"{path}: no field {', '.join(sorted(unknown))}; fields: {', '.join(FIELDS)}"
         )
-    for where, value in _values(path):
+    for where, value in values(path):
         for theirs in columns.values():
             if theirs not in value:
                 raise UserError(f"{where}: column '{theirs}' is missing; it has {', '.join(value)}")
@@ -67,7 +67,8 @@ def read(
         yield row.stamped()
 
 
-def _values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row of a table as it is, with a text that says where it stands."""
     if path.startswith("hub:"):
         return hub.rows(path)
     readers = {".jsonl": stream.lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}

@@ -1,0 +1,1 @@
+"""Rows that are written and not found: from facts by templates, from passages by models."""
