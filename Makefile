@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.guarantee
 	$(BIN)/python -m benchmarks.curate
+	$(BIN)/python -m benchmarks.streaming
 
 # The pages of the documentation that are measured, not written.
 docs: $(STAMP)

@@ -77,3 +77,10 @@ def test_the_page_about_signals_shows_every_one_of_them(
     shown = {line[0].strip("| "): float(line[1].split()[0]) for line in lines if len(line) > 1}
     assert shown.keys() == by_name.keys()
     assert all(value == pytest.approx(by_name[name], abs=5e-4) for name, value in shown.items())
+
+
+def test_streaming_prints_memory_at_each_size(tmp_path: Path) -> None:
+    out = tmp_path / "streaming.json"
+    printed = run("streaming", "--megabytes", 1, 2, "--out", out)
+    assert "over that of the smallest" in printed
+    assert [line["megabytes"] for line in json.loads(out.read_text())] == [1, 2]

@@ -112,6 +112,7 @@ class Fetcher:
         self._client = httpx2.AsyncClient(
             transport=transport,
             follow_redirects=False,
+            trust_env=False,  # a proxy would be asked for addresses that the guard does not see
             timeout=limits.timeout,
             headers={"User-Agent": agent or user_agent(), "Accept-Encoding": "gzip"},
         )
