@@ -209,6 +209,7 @@ def test_hostile_pages_are_refused_by_name_and_the_others_read(
         "/movie": plain("…", Content_Type="video/mp4"),
         "/untyped": plain("…", Content_Type=""),
         "/broken": plain("", status=500),
+        "/unchanged": plain("", status=304),
         "/good": plain(gzip.compress(PAIR.encode()), Content_Encoding="gzip"),
     }
     web.html("/", links(*web.pages, "/missing", "/file.pdf", "http://[bad/", "javascript:1"))
@@ -230,6 +231,7 @@ def test_hostile_pages_are_refused_by_name_and_the_others_read(
         "/movie": "content_type",
         "/untyped": "content_type",
         "/broken": "server_error",
+        "/unchanged": "http_304",
         "/missing": "http_404",
     }
     assert found.left_out == {"content_type": 1}  # the PDF, by its name

@@ -174,6 +174,8 @@ class Fetcher:
             ):
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     return Page(url, response.status_code), response.headers["location"]
+                if response.status_code == 304 and not known:
+                    raise Refused("http_304", "unchanged, though nothing was known of it")
                 page = _head(url, response, kinds)
                 if page.status != 304:
                     page.body = await _body(response, max_bytes)
