@@ -356,11 +356,14 @@ def test_sitemaps_lead_to_pages_that_nothing_links_to(web: WebServer, tmp_path: 
 
 def test_start_may_move_to_another_address_and_the_scope_with_it(tmp_path: Path) -> None:
     with serving() as web:
-        web.pages["/"] = redirect("/docs/3/index.html")
+        web.pages["/start/"] = redirect("/docs/3/index.html")
         web.html("/docs/3/index.html", links("a.html", "/docs/2/b.html"))
         web.html("/docs/3/a.html", PAIR)
-        crawled(web, tmp_path, "/")
-        assert web.asked["/docs/3/a.html"] == 1
+        found, _ = crawled(web, tmp_path, "/start/", max_pages=1)
+        assert (found.pages, found.waiting) == (1, 1)
+        found, store = crawled(web, tmp_path, "/start/")
+        assert (found.resumed, found.pages, store.count("done")) == (1, 1, 2)
+        assert web.asked["/docs/3/a.html"] == 1 and web.asked["/docs/2/b.html"] == 0
 
 
 def test_same_page_under_several_addresses_is_read_once(web: WebServer, tmp_path: Path) -> None:

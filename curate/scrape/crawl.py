@@ -74,14 +74,16 @@ class _Crawl:
         async with Fetcher(settings.limits, settings.delay, hosts) as self.fetcher:
             self.robots = Robots(self.fetcher)
             with tqdm(desc="fetch", unit="page", initial=self.found.resumed) as self.bar:
-                starts = store.add([Found(start, 0, "") for start in settings.starts])
-                known = store.waiting()
-                for one in [found for found in known if found.depth == 0]:
-                    await self._visit(one)  # where they redirect to is the scope
+                store.add([Found(start, 0, "") for start in settings.starts])
+                for start in settings.starts:  # of an earlier run, where this goes on
+                    self._widen(store.final_url(start))
+                for one in [found for found in store.waiting() if found.depth == 0]:
+                    await self._visit(one)
                 self.waiting.clear()
                 self._queue(found for found in store.waiting() if found.depth)
-                if settings.sitemaps and starts:
+                if settings.sitemaps and not store.sitemaps_read():
                     await self._read_sitemaps()
+                    store.mark_sitemaps_read()
                 await self._visit_all()
         self.found.waiting = store.count("waiting")
         if not self.found.waiting:
@@ -124,12 +126,21 @@ class _Crawl:
         self.found.unchanged += page.status == 304
         self.found.pages += page.status != 304
         self.done += 1
-        page = self.store.save(found.url, page, datetime.now(UTC).isoformat(timespec="seconds"))
-        if not found.depth and page.url not in self.scope.starts:
-            self.scope = Scope((*self.scope.starts, page.url), self.scope.reach, self.scope.exclude)
-        self._add(_linked(page), found.depth + 1, found.url)
+        whole = self.store.page(found.url) if page.status == 304 else page
+        if not found.depth:
+            self._widen(whole.url)
+        # Its links first: were the process killed between, the page would be asked for once more,
+        # and nothing that it leads to would be lost.
+        self._add(_linked(whole), found.depth + 1, found.url)
+        self.store.save(found.url, page, datetime.now(UTC).isoformat(timespec="seconds"))
         self.bar.update()
         self.bar.set_postfix(waiting=sum(map(len, self.waiting.values())), refresh=False)
+
+    def _widen(self, start: str) -> None:
+        """Take where a start redirects to for one more start."""
+        scope = self.scope
+        if start and start not in scope.starts:
+            self.scope = Scope((*scope.starts, start), scope.reach, scope.exclude)
 
     def _add(self, urls: Iterable[str], depth: int, found_on: str) -> None:
         """Put links into the frontier, or into the books."""

@@ -69,6 +69,7 @@ class Store:
             )
         else:
             self._db.execute("UPDATE pages SET state='old'")
+            self._set("sitemaps", "waiting")
         self._set("settings", settings)
         self._set("finished", "no")
         return goes_on
@@ -76,6 +77,22 @@ class Store:
     def finish(self) -> None:
         """Say that nothing is left: the next run is a new crawl."""
         self._set("finished", "yes")
+
+    def sitemaps_read(self) -> bool:
+        """Whether this crawl's sitemaps are in the frontier."""
+        found = self._db.execute("SELECT value FROM about WHERE name='sitemaps'").fetchone()
+        return bool(found == ("read",))
+
+    def mark_sitemaps_read(self) -> None:
+        """Say that all that the sitemaps list is in the frontier."""
+        self._set("sitemaps", "read")
+
+    def final_url(self, url: str) -> str:
+        """Where a page of this crawl was found in the end; empty where it was not fetched yet."""
+        found = self._db.execute(
+            "SELECT final_url FROM pages WHERE url=? AND state='done'", (url,)
+        ).fetchone()
+        return str(found[0]) if found else ""
 
     def _set(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
@@ -117,14 +134,14 @@ class Store:
         names = ("If-None-Match", "If-Modified-Since")
         return {name: value for name, value in zip(names, found or (), strict=False) if value}
 
-    def save(self, url: str, page: Page, retrieved_at: str) -> Page:
-        """Keep a page; of one that has not changed the body is the one kept. Returns it whole."""
+    def save(self, url: str, page: Page, retrieved_at: str) -> None:
+        """Keep a page; of one that has not changed the body stays the one kept."""
         if page.status == 304:
             self._db.execute(
                 "UPDATE pages SET state='done', reason='', detail='', retrieved_at=? WHERE url=?",
                 (retrieved_at, url),
             )
-            return self.page(url)
+            return
         values = (page.url, page.content_type, page.charset, page.etag, page.last_modified)
         digest = hashlib.sha256(page.body).hexdigest()
         self._db.execute(
@@ -132,7 +149,6 @@ class Store:
             "charset=?, etag=?, last_modified=?, retrieved_at=?, sha256=?, body=? WHERE url=?",
             (*values, retrieved_at, digest, zlib.compress(page.body), url),
         )
-        return page
 
     def refuse(self, url: str, refused: Refused) -> None:
         """Keep why an address gave no page; what it gave in an earlier crawl stays."""
