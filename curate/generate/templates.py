@@ -131,7 +131,10 @@ def _pair(
         method=METHOD,
     )
     if fact.value is None:
-        yield twin
+        if without:
+            yield twin
+        else:
+            written.left_out["no other fact to make a context of"] += 1
         return
     context = _context(facts)
     place = context.index(fact.sentence)
