@@ -91,12 +91,12 @@ def _told(manifest: dict[str, Any], out: Path) -> str:
 _LABELS = ("sufficient", "insufficient")
 
 
-_KINDS = ("squad", "triviaqa", "nq", "nq_open", "coqa", "quac", "table", "site")
-_FORUMS = ("stackexchange", "discourse")
+_BENCHMARKS = ("squad", "triviaqa", "nq", "nq_open", "coqa", "quac")
+_KINDS = (*_BENCHMARKS, "table", "site", "stackexchange", "discourse")
 
 
 @cli.command("import")
-@click.argument("kind", type=click.Choice([*_KINDS, *_FORUMS]))
+@click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("path")
 @click.option("--out", type=_PATH, required=True, help="Parquet file for the rows.")
 @click.option("--licence", default="", help="Licence of the source, kept with every row.")

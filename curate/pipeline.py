@@ -29,7 +29,6 @@ from curate.files import exists, read_json, sha256
 from curate.insufficient import contrast, derive
 from curate.recipe import CleanSettings, Recipe, Source
 from curate.record import Dropped, Passage, Row, digest, passages_beside
-from curate.sources import reading, triviaqa
 from curate.workers import mapping
 from curate.workspace import Content, Workspace
 
@@ -228,6 +227,8 @@ def _fingerprint(recipe: Recipe) -> str:
 
 def _files(source: Source) -> list[str]:
     """The source's file or folder, and what is read beside it."""
+    from curate.sources import triviaqa
+
     beside = [str(passages_beside(Path(source.path)))] if source.kind == "rows" else []
     if source.kind == "triviaqa":
         beside = [str(triviaqa.evidence_folder(source.path, source.evidence))]
@@ -236,6 +237,8 @@ def _files(source: Source) -> list[str]:
 
 def read_source(source: Source) -> Content:
     """Everything that one source holds."""
+    from curate.sources import reading  # not at the top: every worker would load all readers
+
     rows, passages = reading.read(source)
     return Content(list(tqdm(rows, desc=f"read {source.name}", unit="row")), passages)
 

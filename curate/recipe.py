@@ -16,63 +16,54 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class FileSource(Settings):
+class Located(Settings):
+    """What every source has: where it is, how rows name it, and under which licence it stands."""
+
+    path: str
+    name: str = ""  # the file's name where it is empty
+    licence: str = ""
+
+
+class FileSource(Located):
     """A benchmark in its official format: a file, or ``hub:NAME``."""
 
     kind: Literal["squad", "nq", "nq_open", "coqa", "quac"]
-    path: str
-    name: str = ""  # how rows name this source; the file's name where it is empty
-    licence: str = ""
 
 
-class TriviaQASource(Settings):
+class TriviaQASource(Located):
     """TriviaQA: a file of its ``qa`` folder, or ``hub:NAME``."""
 
     kind: Literal["triviaqa"]
-    path: str
-    name: str = ""
-    licence: str = ""
     evidence: str = Field("", description="the folder of documents, if it is not beside qa")
 
 
-class TableSource(Settings):
+class TableSource(Located):
     """A JSONL, CSV or Parquet file, or ``hub:NAME``, one question a row."""
 
     kind: Literal["table"]
-    path: str
-    name: str = ""
-    licence: str = ""
     columns: dict[str, str] = Field(
         default_factory=dict, description="our field: the file's column, where they differ"
     )
 
 
-class SiteSource(Settings):
+class SiteSource(Located):
     """A folder of HTML files: passages, and the question-answer pairs that they show."""
 
     kind: Literal["site"]
-    path: str
-    name: str = ""
-    licence: str = ""
     base_url: str = Field("", description="prefix of the pages' URLs, for provenance")
 
 
-class ForumSource(Settings):
+class ForumSource(Located):
     """Stack Exchange (Posts.xml, or the API's JSON) or Discourse (topics as JSON)."""
 
     kind: Literal["stackexchange", "discourse"]
-    path: str
-    name: str = ""
-    licence: str = ""
     base_url: str = Field("", description="the site's address, for provenance")
 
 
-class RowsSource(Settings):
+class RowsSource(Located):
     """A file that `curate` wrote (scrape, import, generate, annotate), as it is."""
 
     kind: Literal["rows"]
-    path: str
-    name: str = ""
     licence: Literal[""] = ""  # the rows have their own
 
 

@@ -231,7 +231,7 @@ def write_rows(rows: Iterable[Row], path: Path) -> Counter[str]:
     with (
         replacing(path) as temporary,
         pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as file,
-        tqdm(desc="read", unit="row") as bar,
+        tqdm(desc="rows", unit="row") as bar,
     ):
         rows = iter(rows)
         while batch := list(itertools.islice(rows, _BATCH)):

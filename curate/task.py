@@ -40,13 +40,14 @@ def admit(rows: Sequence[Row], task: str) -> tuple[list[Row], list[Dropped]]:
 
 
 def _lacking(row: Row, task: str, talks: set[str]) -> str:
+    yes_or_no = _YES_NO.match(row.question.replace("\u2019", "'"))
     if task == "closed":
-        if not _YES_NO.match(row.question.replace("\u2019", "'")):
+        if not yes_or_no:
             return "the question is not answered by yes or no"
         if row.answers and normalise(row.answers[0]) not in ("yes", "no"):
             return f"the answer is neither yes nor no: {row.answers[0][:80]}"
     if task == "fact":
-        if _YES_NO.match(row.question.replace("\u2019", "'")):
+        if yes_or_no:
             return "the question is answered by yes or no"
         if row.answers and row.answer_starts[0] == NOT_A_SPAN:
             return f"the answer is not of the context: {row.answers[0][:80]}"

@@ -8,7 +8,7 @@ that something has.
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["count", "property", "person", "event", "value"]
@@ -70,7 +70,7 @@ class Phrasing:
     kind: Kind
     says: str
     asks: tuple[str, ...]
-    fields: dict[str, str] = field(default_factory=dict)
+    verb: str = "is"  # {is}, as the attribute's number wants it
 
     def statement(self, subject: str, value: str) -> str:
         """The fact as a sentence."""
@@ -90,7 +90,7 @@ class Phrasing:
             value=value,
             noun=noun,
             at="in" if value.isdigit() else "on",
-            **self.fields,
+            **{"is": self.verb},
         )
         return filled[:1].upper() + filled[1:]
 
@@ -122,7 +122,7 @@ def phrasing(column: str, values: Iterable[str | None]) -> Phrasing:
     attribute = attribute if attribute.isupper() else attribute[:1].lower() + attribute[1:]
     kind = kind_of(attribute, [value for value in values if value is not None])
     verb = "are" if kind == "value" and is_plural(attribute) else "is"
-    return Phrasing(attribute, kind, SAYS[kind], ASKS[kind], {"is": verb})
+    return Phrasing(attribute, kind, SAYS[kind], ASKS[kind], verb)
 
 
 def kind_of(attribute: str, values: list[str]) -> Kind:

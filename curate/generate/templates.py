@@ -97,7 +97,7 @@ def _phrasings(subjects: Sequence[Subject], templates: Templates) -> dict[str, P
         told = phrasing(column, (subject.facts.get(column) for subject in subjects))
         own = templates.columns.get(column)
         if own is not None:
-            told = Phrasing(told.attribute, "value", own.says, tuple(own.asks), told.fields)
+            told = Phrasing(told.attribute, "value", own.says, tuple(own.asks), told.verb)
         found[column] = told
     return found
 
@@ -147,9 +147,7 @@ def _pair(
         context=context,
         answers=answers,
         answer_starts=[start],
-        evidence=[
-            (context.index(fact.sentence), context.index(fact.sentence) + len(fact.sentence))
-        ],
+        evidence=[(place, end)],
         sufficient=True,
         method=METHOD,
     )

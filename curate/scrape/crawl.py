@@ -11,7 +11,7 @@ import httpx2
 from tqdm import tqdm
 
 from curate.scrape import sitemap
-from curate.scrape.fetch import Fetcher, Limits, Page, Refused, plain_url
+from curate.scrape.fetch import Fetcher, Limits, Page, Refused, linked_url
 from curate.scrape.links import links
 from curate.scrape.robots import Robots
 from curate.scrape.scope import PAGES, Reach, Scope
@@ -175,14 +175,7 @@ class _Crawl:
             self.found.faults += [
                 f"{url}: {error}" for url, error in refused if named or error.reason != "http_404"
             ]
-            self._add((plain for one in listed if (plain := _plain(start, one))), 1, "sitemap")
-
-
-def _plain(base: str, link: str) -> str:
-    try:
-        return plain_url(base, link)
-    except Refused:
-        return ""
+            self._add(filter(None, (linked_url(start, one) for one in listed)), 1, "sitemap")
 
 
 def _linked(page: Page) -> Iterable[str]:

@@ -58,7 +58,7 @@ def extract(store: Store, licence: str, workers: int) -> Extracted:
     return result
 
 
-def _read(path: Path, licence: str, url: str, retrieved_at: str) -> page.Content | bytes:
+def _read(path: Path, licence: str, url: str, retrieved_at: str) -> page.PageContent | bytes:
     """One page's content; of JSON the bytes, since a topic has several."""
     store = Store(path)
     try:
@@ -68,7 +68,7 @@ def _read(path: Path, licence: str, url: str, retrieved_at: str) -> page.Content
     if kept.content_type == "application/json":
         return kept.body
     if discourse.entrance(kept.url, kept.body):
-        return page.Content()  # its topics are read as JSON
+        return page.PageContent()  # its topics are read as JSON
     parsed = httpx2.URL(kept.url)
     name = parsed.raw_path.decode().lstrip("/")
     html = page.decode(kept.body, kept.charset)
@@ -78,7 +78,7 @@ def _read(path: Path, licence: str, url: str, retrieved_at: str) -> page.Content
 def _add_threads(result: Extracted, forum: list[tuple[str, str, bytes]], licence: str) -> None:
     times = {url: at for url, at, _ in forum}
     newest = max(times.values(), default="")
-    for one in discourse.threads([(url, body) for url, _, body in forum]):
+    for one in discourse.threads([(url, discourse.parsed(body)) for url, _, body in forum]):
         source = httpx2.URL(one.url).netloc.decode()
         result.rows.append(thread.to_row(one, source, licence, newest).stamped())
     result.by_page.update({url: (0, 0, []) for url in times})

@@ -100,7 +100,6 @@ class Fetcher:
         limits: Limits,
         delay: float = 0.5,
         allowed: Collection[tuple[str, int]] = (),
-        agent: str = "",
     ) -> None:
         """``allowed`` are hosts with ports whose addresses may be private."""
         self.limits, self.pace = limits, Pace(delay)
@@ -114,7 +113,7 @@ class Fetcher:
             follow_redirects=False,
             trust_env=False,  # a proxy would be asked for addresses that the guard does not see
             timeout=limits.timeout,
-            headers={"User-Agent": agent or user_agent(), "Accept-Encoding": "gzip"},
+            headers={"User-Agent": user_agent(), "Accept-Encoding": "gzip"},
         )
 
     async def __aenter__(self) -> "Fetcher":
@@ -199,6 +198,14 @@ def plain_url(base: str, link: str) -> str:
         return _plain(urljoin(base, link.strip()))
     except (httpx2.InvalidURL, ValueError) as error:
         raise Refused("bad_link", f"{link[:100]!r}: {error}") from error
+
+
+def linked_url(base: str, link: str) -> str:
+    """The same, and empty where it is none: mailto:, javascript:, what is no address at all."""
+    try:
+        return plain_url(base, link)
+    except Refused:
+        return ""
 
 
 @functools.lru_cache(maxsize=100_000)  # pages of one site link to the same places

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from lxml import etree, html
 
-from curate.scrape.fetch import Page, Refused, plain_url
+from curate.scrape.fetch import Page, linked_url
 from curate.web.page import decode
 
 
 def links(page: Page) -> Iterator[str]:
-    """Absolute addresses in the page's order, each once; what is no web address is passed over."""
+    """Absolute addresses in the page's order; what is no web address is passed over."""
     text = decode(page.body, page.charset)
     if not text.strip():
         return
@@ -20,22 +20,12 @@ def links(page: Page) -> Iterator[str]:
         return
     base = page.url
     for element in tree.iter("base"):
-        base = _plain(base, element.get("href") or "") or base
+        base = linked_url(base, element.get("href") or "") or base
         break
-    seen: set[str] = set()
     for element in tree.iter("a", "area", "frame", "iframe"):
         target = element.get("href") or element.get("src")
-        url = _plain(base, target) if target else ""
-        if url and url not in seen:
-            seen.add(url)
+        if target and (url := linked_url(base, target)):
             yield url
 
 
 _PARSER = html.HTMLParser(encoding="utf-8")
-
-
-def _plain(base: str, link: str) -> str:
-    try:
-        return plain_url(base, link)
-    except Refused:  # mailto:, javascript:, and what is no address at all
-        return ""

@@ -43,6 +43,14 @@ def _whole(path: Path, key: str, form: str) -> Iterator[tuple[str, Any]]:
     yield from ((_place(path, key, number), value) for number, value in enumerate(found))
 
 
+def json_files(path: Path) -> list[Path]:
+    """A JSON file, or those of a folder by their names."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path}: no .json file in this folder")
+    return files
+
+
 def _place(path: Path, key: str, number: int) -> str:
     return f"{path}: {key}[{number}]" if key else f"{path}: item {number + 1}"
 

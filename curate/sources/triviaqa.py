@@ -75,9 +75,12 @@ def _rows(value: Any, folder: Path | None, where: str) -> Iterator[Row]:
             title=_get(document, "Title", str, where, default=""),
             url=_get(document, "Url", str, where, default=""),
         )
-        if _found(passage, aliases)[0]:
+        row.answers, row.answer_starts = _found(passage, aliases)
+        if row.answers:
             answered = True
-            yield _sufficient(row, aliases, bool(document.get("DocPartOfVerifiedEval")))
+            row.sufficient, row.votes = True, {"answer_match": 1.0}
+            row.method = "human" if document.get("DocPartOfVerifiedEval") else METHOD
+            yield row
         elif nearest is None or shared > nearest[0]:
             nearest = shared, row
     if not answered:
@@ -88,16 +91,8 @@ def _rows(value: Any, folder: Path | None, where: str) -> Iterator[Row]:
         yield row
 
 
-def _sufficient(row: Row, aliases: list[str], verified: bool) -> Row:
-    """The row with the answers that its passage holds, spelt as they are there."""
-    row.answers, row.answer_starts = _found(row.context, aliases)
-    row.sufficient, row.votes = True, {"answer_match": 1.0}
-    row.method = "human" if verified else METHOD
-    return row
-
-
 def _found(passage: str, aliases: list[str]) -> tuple[list[str], list[int]]:
-    """The answers in a passage, the longest first: an alias is often part of another."""
+    """The answers in a passage as spelt there, the longest first: one is often part of another."""
     found: dict[str, int] = {}
     for alias in sorted(aliases, key=len, reverse=True):
         literal = re.search(rf"(?<!\w){re.escape(alias)}(?!\w)", passage, re.IGNORECASE)
@@ -111,7 +106,7 @@ def _found(passage: str, aliases: list[str]) -> tuple[list[str], list[int]]:
 def _documents(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for kind in _FOLDERS:
         for document in _get(value, kind, list, where, default=[]):
-            yield kind, _get({"it": document}, "it", dict, f"{where}.{kind}")
+            yield kind, document
 
 
 def _document_text(document: dict[str, Any], folder: Path | None, kind: str, where: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bs4 import Tag
+from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 
 # What begins and ends a line of text.
@@ -69,6 +69,11 @@ def _verbatim(node: Tag) -> str:
 def text_of(root: Tag) -> str:
     """The text of an element, a line a block."""
     return "\n".join(block.text for block in blocks(root))
+
+
+def html_text(html: str) -> str:
+    """The text of a piece of HTML, a line a block."""
+    return text_of(BeautifulSoup(html, "lxml"))
 
 
 def flat(root: Tag) -> str:

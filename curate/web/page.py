@@ -19,7 +19,7 @@ CONTEXT_CHARS = 4_000
 
 
 @dataclass
-class Content:
+class PageContent:
     """What a page gave; ``faults`` are what it declares wrongly."""
 
     rows: list[Row] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Content:
 
 def read(
     html: str, page: str, source: str, url: str, licence: str = "", retrieved_at: str = ""
-) -> Content:
+) -> PageContent:
     """Read a page; ``page`` is its name within the ``source``.
 
     Each question-answer pair gives a row. Its context is the text of neighbouring pairs, so that a
@@ -53,7 +53,7 @@ def read(
     main = main_element(soup)
     headed, rest = headed_pairs(sections(soup if main is None else main))
     pairs = patterns.unique([*declared.pairs, *shown, *headed])
-    found = Content(faults=declared.faults)
+    found = PageContent(faults=declared.faults)
     for group in _groups(pairs):
         _add_pairs(found, group, page, name, about)
     for one in declared.threads:
@@ -111,7 +111,7 @@ def _groups(pairs: list[Pair]) -> list[list[Pair]]:
 
 
 def _add_pairs(
-    found: Content, group: list[Pair], page: str, name: str, about: dict[str, Any]
+    found: PageContent, group: list[Pair], page: str, name: str, about: dict[str, Any]
 ) -> None:
     context = ""
     starts: list[int] = []

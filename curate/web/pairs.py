@@ -18,12 +18,11 @@ from curate.web.questions import bare_answer, bare_question, is_question
 
 @dataclass(frozen=True)
 class Pair:
-    """A question, its answer, the headings above it and the pattern that showed it."""
+    """A question, its answer, and the headings above it."""
 
     question: str
     answer: str
     heading: str = ""
-    pattern: str = ""
 
 
 def taken(soup: BeautifulSoup) -> list[Pair]:
@@ -40,16 +39,16 @@ def unique(pairs: list[Pair]) -> list[Pair]:
     return list(found.values())
 
 
-def pair_of(question: str, answer: str, heading: str, pattern: str) -> Pair:
+def pair_of(question: str, answer: str, heading: str = "") -> Pair:
     """A pair without the labels that lists put before its halves."""
-    return Pair(bare_question(question), bare_answer(answer), heading, pattern)
+    return Pair(bare_question(question), bare_answer(answer), heading)
 
 
 def _details(soup: BeautifulSoup) -> Iterator[Pair]:
     for details in soup.find_all("details"):
         summary = details.find("summary")
         if summary is not None and is_question(flat(summary)):
-            yield from _pair(summary, [details], "details")
+            yield from _pair(summary, [details])
 
 
 def _accordions(soup: BeautifulSoup) -> Iterator[Pair]:
@@ -60,7 +59,7 @@ def _accordions(soup: BeautifulSoup) -> Iterator[Pair]:
         named = next((str(control[name]) for name in attributes if control.get(name)), "")
         panel = soup.find(id=named.lstrip("#")) if named else None
         if panel is not None and is_question(flat(control)) and not _holds(panel, control):
-            yield from _pair(_with_its_heading(control), [panel], "accordion")
+            yield from _pair(_with_its_heading(control), [panel])
 
 
 def _with_its_heading(control: Tag) -> Tag:
@@ -79,7 +78,7 @@ def _question_classes(soup: BeautifulSoup) -> Iterator[Pair]:
         named = " ".join(answer.get_attribute_list("class")) if answer is not None else ""
         answers = answer is not None and any(map(_ANSWERS.search, named.split()))
         if answer is not None and answers and is_question(flat(asked)):
-            yield from _pair(asked, [answer], "accordion")
+            yield from _pair(asked, [answer])
 
 
 def _definitions(soup: BeautifulSoup) -> Iterator[Pair]:
@@ -91,10 +90,10 @@ def _definitions(soup: BeautifulSoup) -> Iterator[Pair]:
             if sibling.name != "dd":
                 break
             answers.append(sibling)
-        yield from _pair(term, answers, "definition")
+        yield from _pair(term, answers)
 
 
-def _pair(asked: Tag, answers: list[Tag], pattern: str) -> Iterator[Pair]:
+def _pair(asked: Tag, answers: list[Tag]) -> Iterator[Pair]:
     """The pair, and its elements out of the page; without an answer they stay where they are."""
     heading, question = heading_above(asked), flat(asked)
     place = NavigableString("")
@@ -105,7 +104,7 @@ def _pair(asked: Tag, answers: list[Tag], pattern: str) -> Iterator[Pair]:
         return
     for element in answers:
         element.extract()
-    yield pair_of(question, answer, heading, pattern)
+    yield pair_of(question, answer, heading)
 
 
 def heading_above(element: Tag) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 
 from curate.sources.forum.thread import Reply, Thread
-from curate.web.blocks import flat, text_of
+from curate.web.blocks import html_text
 from curate.web.pairs import Pair, pair_of
 
 Item = dict[str, Any]
@@ -96,7 +96,7 @@ def _questions(item: Item) -> Iterator[Item]:
 def _pair(question: Item) -> Iterator[Pair]:
     for answer in _list(question.get("acceptedAnswer"))[:1]:
         if isinstance(answer, dict):
-            yield pair_of(_flat(question.get("name")), _rich(answer.get("text")), "", "faq_page")
+            yield pair_of(_flat(question.get("name")), _rich(answer.get("text")))
 
 
 def _thread(question: Item) -> Thread:
@@ -122,11 +122,11 @@ def _reply(answer: Any, accepted: bool) -> Reply:
 
 def _rich(value: Any) -> str:
     """A text in which schema.org allows HTML."""
-    return text_of(BeautifulSoup(_text(value), "lxml"))
+    return html_text(_text(value))
 
 
 def _flat(value: Any) -> str:
-    return flat(BeautifulSoup(_text(value), "lxml"))
+    return " ".join(_rich(value).split())
 
 
 def _text(value: Any) -> str:

@@ -88,7 +88,7 @@ def headed_pairs(found: list[Section]) -> tuple[list[Pair], list[Section]]:
         if asked is not None and answer:
             *above, question = asked.path
             heading = BETWEEN_HEADINGS.join(block.text for block in above)
-            pairs.append(pair_of(question.text, "\n".join(answer), heading, "heading"))
+            pairs.append(pair_of(question.text, "\n".join(answer), heading))
 
     for section in found:
         below = asked is not None and any(above is asked.path[-1] for above in section.path)

@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 from bs4 import BeautifulSoup
 
-from curate.errors import UserError
 from curate.files import read_json
 from curate.record import Row
+from curate.sources import stream
 from curate.sources.forum.thread import Reply, Thread, to_row
 from curate.web.blocks import text_of
 
@@ -25,14 +25,7 @@ _LIKE = 2  # the number of "like" among a post's actions
 
 def read(path: str, name: str, licence: str = "", base_url: str = "") -> Iterator[Row]:
     """Read rows from a saved topic, or a folder of them (``*.json``); a topic each."""
-    folder = Path(path)
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else [folder]
-    if not files:
-        raise UserError(f"{path}: no .json file in this folder")
-    found: list[tuple[str, bytes]] = []
-    for file in files:
-        read_json(file)  # says where it is broken
-        found.append((base_url, file.read_bytes()))
+    found = [(base_url, read_json(file)) for file in stream.json_files(Path(path))]
     for one in threads(found):
         yield to_row(one, name, licence).stamped()
 
@@ -48,7 +41,7 @@ def entrance(url: str, body: bytes) -> list[str]:
 
 def links(url: str, body: bytes) -> Iterator[str]:
     """Topics of a list, its next page, and a topic's further pages."""
-    value = _parsed(body)
+    value = parsed(body)
     listed = _get(value, "topic_list")
     for topic in _list(listed, "topics"):
         if isinstance(_get(topic, "id"), int):
@@ -65,14 +58,13 @@ def links(url: str, body: bytes) -> Iterator[str]:
             yield str(httpx2.URL(url).copy_merge_params({"page": number}))
 
 
-def threads(pages: list[tuple[str, bytes]]) -> list[Thread]:
+def threads(pages: list[tuple[str, Any]]) -> list[Thread]:
     """The topics among JSON pages, given with their addresses; one topic's pages are put together.
 
     Other JSON is passed over: lists of topics say nothing themselves.
     """
     topics: dict[str, tuple[dict[str, Any], dict[int, Any]]] = {}
-    for url, body in pages:
-        value = _parsed(body)
+    for url, value in pages:
         posts = _list(_get(value, "post_stream"), "posts")
         if posts and _get(value, "id") is not None:
             key = str(httpx2.URL(url).join(f"/t/{value['id']}"))
@@ -116,7 +108,8 @@ def _text(post: Any) -> str:
     return text_of(soup)
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
+    """A page's JSON; None where it is none."""
     try:
         return json.loads(body)
     except ValueError:

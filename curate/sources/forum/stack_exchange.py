@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bs4 import BeautifulSoup
 from lxml import etree
 
 from curate.errors import UserError, os_error
 from curate.files import read_json
 from curate.record import Row
+from curate.sources import stream
 from curate.sources.fields import get
 from curate.sources.forum.thread import Reply, Thread, to_row
-from curate.web.blocks import text_of
+from curate.web.blocks import html_text
 
 _get = functools.partial(get, form="Stack Exchange")
 _QUESTION, _ANSWER = "1", "2"  # among a dump's PostTypeId
@@ -91,9 +91,9 @@ def _threads(posts: sqlite3.Connection) -> Iterator[Thread]:
         )
         yield Thread(
             question=title,
-            body=_text(body),
+            body=html_text(body),
             replies=[
-                Reply(_text(text), number == accepted, score, written)
+                Reply(html_text(text), number == accepted, score, written)
                 for number, text, score, written in answers
             ],
             identifier=str(identifier),
@@ -104,12 +104,9 @@ def _threads(posts: sqlite3.Connection) -> Iterator[Thread]:
 
 def _from_api(path: Path) -> Iterator[Thread]:
     """Questions of saved responses, with answers inside them or in responses of their own."""
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path}: no .json file in this folder")
     questions: dict[int, tuple[str, dict[str, Any]]] = {}
     answers: dict[int, dict[int, dict[str, Any]]] = {}
-    for file in files:
+    for file in stream.json_files(path):
         for number, item in enumerate(_get(read_json(file), "items", list, f"{file}: top level")):
             where = f"{file}: items[{number}]"
             question = _get(item, "question_id", int, where)
@@ -123,11 +120,11 @@ def _from_api(path: Path) -> Iterator[Thread]:
     for identifier, (where, item) in questions.items():
         accepted = item.get("accepted_answer_id")
         yield Thread(
-            question=_plain(_get(item, "title", str, where)),
-            body=_text(_get(item, "body", str, where, default="")),
+            question=html_text(_get(item, "title", str, where)),  # the API escapes titles for HTML
+            body=html_text(_get(item, "body", str, where, default="")),
             replies=[
                 Reply(
-                    _text(_get(one, "body", str, f"{where}: answer {key}")),
+                    html_text(_get(one, "body", str, f"{where}: answer {key}")),
                     bool(one.get("is_accepted")) or key == accepted,
                     float(one.get("score") or 0),
                     _date(one.get("creation_date")),
@@ -143,11 +140,3 @@ def _from_api(path: Path) -> Iterator[Thread]:
 
 def _date(seconds: Any) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat() if isinstance(seconds, int) else ""
-
-
-def _text(html: str) -> str:
-    return text_of(BeautifulSoup(html, "lxml"))
-
-
-def _plain(title: str) -> str:
-    return " ".join(_text(title).split())  # the API escapes titles for HTML

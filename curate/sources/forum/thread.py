@@ -37,6 +37,7 @@ def to_row(thread: Thread, source: str, licence: str = "", retrieved_at: str = "
     label is null, for annotators, and the reply with the most votes above none is proposed.
     ``votes`` keep the reply's score, and 1 for ``accepted``.
     """
+    question = " ".join(thread.question.split())
     dated = all(reply.published_at for reply in thread.replies)
     replies = sorted(
         thread.replies, key=lambda reply: reply.published_at if dated else digest(reply.text)
@@ -53,7 +54,7 @@ def to_row(thread: Thread, source: str, licence: str = "", retrieved_at: str = "
     start = next((s for s, one in zip(starts, replies, strict=True) if one is best), NOT_A_SPAN)
     votes = {"upvotes": best.score} if best is not None else {}
     return Row(
-        question=" ".join(thread.question.split()),
+        question=question,
         context=context,
         answers=[best.text] if best is not None else [],
         answer_starts=[start] if best is not None else [],
@@ -63,7 +64,7 @@ def to_row(thread: Thread, source: str, licence: str = "", retrieved_at: str = "
         source=source,
         source_id=thread.identifier,
         url=thread.url,
-        title=" ".join(thread.question.split()),
+        title=question,
         licence=thread.licence or licence,
         retrieved_at=retrieved_at,
         published_at=(best.published_at if best is not None else "") or thread.published_at,
