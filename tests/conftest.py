@@ -1,12 +1,7 @@
 """What many tests need: a tiny real model, a small data set, and the installed commands."""
 
-import importlib.util
 import json
 import os
-import socket
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,33 +66,10 @@ def real_model() -> Any:
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """A real OpenAI-compatible server on loopback: llama.cpp with the embedded model's weights."""
-    import xllamacpp
+    from curate.generate.llm import local
 
-    from abstain.model import EMBEDDED_FILE, EMBEDDED_PACKAGE
-
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    assert spec is not None and spec.origin is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    parameters: Any = xllamacpp.CommonParams()
-    parameters.model.path = str(Path(spec.origin).with_name(EMBEDDED_FILE))
-    parameters.n_ctx = 4096
-    parameters.n_parallel = 4
-    parameters.cpuparams.n_threads = 1
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = port
-    server = xllamacpp.Server(parameters)
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                break
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.25)
-    else:
-        pytest.fail("llama.cpp did not become healthy within 30 seconds")
-    yield f"http://127.0.0.1:{port}/v1"
-    del server
+    with local.serving(parallel=4) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import click
 
 from curate import console
 from curate.console import json_option, seed_option
+from curate.generate.llm.command import llm
 
 _PATH = click.Path(path_type=Path)
 
@@ -75,3 +76,6 @@ def templates(
     if made.left_out:
         text += f"\ntwins left out: {console.listed(made.left_out)}"
     console.show(counts, text, as_json)
+
+
+generate.add_command(llm)

@@ -9,6 +9,8 @@ from curate.contract import Contract
 from curate.insufficient.passages import PassageIndex
 from curate.record import Row
 
+READER_TOKENS = 64  # of an answer under the common prompt
+
 
 @dataclass(frozen=True)
 class World:
@@ -61,7 +63,7 @@ def answer_of(
 ) -> str:
     """What a reader answers under the common prompt; empty where it abstains."""
     contract = Contract()
-    answer = reader.ask(contract.messages(context, question, history), max_tokens=64)
+    answer = reader.ask(contract.messages(context, question, history), max_tokens=READER_TOKENS)
     return "" if contract.is_abstention(answer) else answer
 
 

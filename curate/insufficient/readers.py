@@ -3,11 +3,11 @@
 They come after the free checks, on rows that passed those, the judge last: it costs most.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curate.chat import Chat, default_cache
+from curate.chat import Chat, Message, default_cache
 from curate.contract import told
 from curate.errors import UserError
 from curate.insufficient.made import answer_of
@@ -23,7 +23,7 @@ JUDGE_PROMPT = (
     "Reply yes or no.\n\nContext:\n{context}\n\nQuestion: {question}"
 )
 
-
+JUDGE_TOKENS = 4
 Answers = dict[str, tuple[str, str]]  # row id → the question that was asked, and the answer
 
 
@@ -53,12 +53,19 @@ class Panel:
         if self.judge is not None:
             name, chat = self.judge
             question = told(row.history) + row.question
-            prompt = JUDGE_PROMPT.format(context=row.context, question=question)
-            said = chat.ask([{"role": "user", "content": prompt}], max_tokens=4).casefold()
-            yield f"judge:{name}", _verdict(said)
+            messages = judge_messages(row.context, question)
+            yield f"judge:{name}", verdict(chat.ask(messages, max_tokens=JUDGE_TOKENS))
 
 
-def _verdict(said: str) -> float:
+def judge_messages(context: str, question: str) -> list[Message]:
+    """What a judge is asked."""
+    prompt = JUDGE_PROMPT.format(context=context, question=question)
+    return [{"role": "user", "content": prompt}]
+
+
+def verdict(said: str) -> float:
+    """A judge's vote that the context suffices, from its words."""
+    said = said.casefold()
     if said.startswith("yes"):
         return 1.0
     return 0.0 if said.startswith("no") else 0.5  # half a vote speaks against "insufficient"
@@ -70,7 +77,12 @@ def _agrees(answer: str, row: Row, parent: Row) -> float:
         return 0.0
     if row.question != parent.question:
         return 1.0
-    return float(holds_any(answer, parent.answers) or holds_any(" ".join(parent.answers), [answer]))
+    return float(agree(answer, parent.answers))
+
+
+def agree(answer: str, accepted: Sequence[str]) -> bool:
+    """Whether an answer says what an accepted one says: one holds the words of the other."""
+    return holds_any(answer, accepted) or holds_any(" ".join(accepted), [answer])
 
 
 def panel_of(settings: VerifySettings) -> Panel:

@@ -2,20 +2,18 @@
 
 import asyncio
 import email.message
-import email.utils
 import functools
 import importlib.metadata
-import time
 import zlib
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
 import httpcore2
 import httpx2
 
+from curate.pace import Pace, retry_after
 from curate.scrape.guard import GuardedBackend, PrivateAddress
 
 AGENT = "grounded-abstain"  # what robots.txt may call us
@@ -64,29 +62,6 @@ class Page:
     charset: str | None = None
     etag: str = ""
     last_modified: str = ""
-
-
-@dataclass
-class Pace:
-    """When each host may be asked next: one request every ``delay`` seconds, later if it says."""
-
-    delay: float
-    _next: dict[str, float] = field(default_factory=dict)
-    _slower: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def slow_down(self, host: str, delay: float) -> None:
-        """Take the host's own wish where it is the longer one."""
-        self._slower[host] = max(self._slower[host], delay)
-
-    def pause(self, host: str, seconds: float) -> None:
-        """Ask the host nothing for some seconds."""
-        self._next[host] = max(self._next.get(host, 0), time.monotonic() + seconds)
-
-    async def turn(self, host: str) -> None:
-        """Wait until it is one's turn with the host."""
-        while (wait := self._next.get(host, 0) - time.monotonic()) > 0:
-            await asyncio.sleep(wait)  # a pause may have been called meanwhile: look again
-        self._next[host] = time.monotonic() + max(self.delay, self._slower[host])
 
 
 Check = Callable[[str], Awaitable[None]]  # raises `Refused` where an address must not be asked
@@ -222,7 +197,7 @@ def _head(url: str, response: httpx2.Response, kinds: Collection[str]) -> Page:
     """Status and headers, or a refusal of what they announce."""
     status, headers = response.status_code, response.headers
     if status in _BUSY:
-        raise Refused("busy", f"HTTP {status}", _retry_after(headers.get("retry-after", "")))
+        raise Refused("busy", f"HTTP {status}", retry_after(headers.get("retry-after", "")))
     if status >= 500:
         raise Refused("server_error", f"HTTP {status}")
     if status != 304 and not 200 <= status < 300:
@@ -241,16 +216,6 @@ def _head(url: str, response: httpx2.Response, kinds: Collection[str]) -> Page:
         etag=headers.get("etag", ""),
         last_modified=headers.get("last-modified", ""),
     )
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds that a server asks us to wait: a number, or a date; None where it says neither."""
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 async def _body(response: httpx2.Response, max_bytes: int) -> bytes:

@@ -1,0 +1,56 @@
+"""The embedded model as a server in this process: llama.cpp, on loopback, on a free port."""
+
+import contextlib
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from curate import embedded
+from curate.errors import UserError
+
+NAME = "local"  # what stands for its address on a command line
+TOKENS = 4_096  # a prompt and its answer
+_SECONDS = 60
+
+
+@contextlib.contextmanager
+def serving(parallel: int = 2, threads: int = 1) -> Iterator[str]:
+    """Start the server, give its address, and stop it; ``parallel`` requests are read at once."""
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise UserError(
+            "the embedded model needs a server in this process; install it with: "
+            "pip install 'grounded-abstain[local]'"
+        ) from error
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    parameters: Any = xllamacpp.CommonParams()
+    parameters.model.path = str(embedded.weights())
+    parameters.n_ctx = TOKENS * parallel
+    parameters.n_parallel = parallel
+    parameters.cpuparams.n_threads = threads
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = port
+    server = xllamacpp.Server(parameters)
+    _wait(f"http://127.0.0.1:{port}/health")
+    yield f"http://127.0.0.1:{port}/v1"
+    del server  # its threads end with it
+
+
+def _wait(address: str) -> None:
+    end = time.monotonic() + _SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 (our own, on loopback)
+                return
+        except (urllib.error.URLError, ConnectionError) as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"the embedded model's server was not ready in {_SECONDS} seconds"
+                ) from error
+            time.sleep(0.1)

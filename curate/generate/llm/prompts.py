@@ -1,0 +1,110 @@
+"""What a model is asked to write: questions with answers, and questions without, by reason."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from curate.generate.llm.asking import Request
+
+_SYSTEM = "You write questions for a reading test. Reply with JSON alone."
+_PAIRS = (
+    "Write {count} questions that the passage answers, each with its answer. The answer is copied "
+    "from the passage word for word, as short as it can be. A question must make sense to someone "
+    "who does not see the passage: it names what it is about, and does not say 'the passage'. It "
+    "must not give its own answer away. Ask about different things.\n\nPassage:\n{context}"
+)
+_WITHOUT = (
+    "Write {count} questions that the passage does not answer. {kind} They should be questions "
+    "that someone who reads such pages would really ask, and sound like ones that the passage "
+    "answers. Do not mention the passage.\n\nPassage:\n{context}"
+)
+# The reasons that a question can be written for, and what the model is told of each.
+KINDS = {
+    "evidence_missing": (
+        "Each asks for a detail of something that the passage speaks of, where the passage does "
+        "not tell this detail."
+    ),
+    "false_premise": (
+        "Each takes something for granted that the passage contradicts or never says, so that "
+        "there is no answer."
+    ),
+    "underspecified": (
+        "Each leaves out which thing, time or case it means, so that the passage gives several "
+        "possible answers and no definite one."
+    ),
+    "out_of_scope": "Each is about the same general field, but a subject that the passage lacks.",
+}
+_TOKENS_EACH = 96  # of a question, its answer, and the JSON around them
+TEMPERATURE = 0.7  # a writer that always says the likeliest writes the same questions
+
+
+class _Item(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    question: str
+
+
+class _Pair(_Item):
+    answer: str
+
+
+def pairs(context: str, count: int, seed: int) -> Request:
+    """Ask for answerable questions."""
+    return _request(_PAIRS.format(count=count, context=context), _Pair, count, seed)
+
+
+def without(context: str, reason: str, count: int, seed: int) -> Request:
+    """Ask for questions that the passage does not answer, for one of `KINDS`."""
+    text = _WITHOUT.format(count=count, kind=KINDS[reason], context=context)
+    return _request(text, _Item, count, seed)
+
+
+def _request(text: str, item: type[_Item], count: int, seed: int) -> Request:
+    each = item.model_json_schema()
+    each.pop("title")
+    for value in each["properties"].values():
+        value.pop("title")
+    items = {"type": "array", "items": each, "minItems": 1, "maxItems": count}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"questions": items},
+        "required": ["questions"],
+        "additionalProperties": False,
+    }
+    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+    return Request(messages, 32 + count * _TOKENS_EACH, TEMPERATURE, seed, schema)
+
+
+def read_pairs(text: str) -> list[tuple[str, str]]:
+    """Questions and answers of a reply; ValueError where it is not of the form asked for."""
+    return [(one.question.strip(), one.answer.strip()) for one in _read(text, _Pairs).questions]
+
+
+def read_questions(text: str) -> list[str]:
+    """Questions of a reply; ValueError where it is not of the form asked for."""
+    return [one.question.strip() for one in _read(text, _Questions).questions]
+
+
+_Form = TypeVar("_Form", bound=BaseModel)
+
+
+class _Pairs(BaseModel):
+    questions: list[_Pair]
+
+
+class _Questions(BaseModel):
+    questions: list[_Item]
+
+
+def _read(text: str, form: type[_Form]) -> _Form:
+    try:
+        return form.model_validate_json(_bare(text))
+    except ValidationError as error:
+        raise ValueError(f"{error.errors()[0]['msg']}: {text[:100]!r}") from error
+
+
+def _bare(text: str) -> str:
+    """Without the fence that servers that know no schema let models put around JSON."""
+    text = text.strip()
+    if text.startswith("```"):
+        text = text.partition("\n")[2].rpartition("```")[0]
+    return text
