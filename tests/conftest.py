@@ -68,7 +68,7 @@ def address() -> Iterator[str]:
     """A real OpenAI-compatible server on loopback: llama.cpp with the embedded model's weights."""
     from curate.generate.llm import local
 
-    with local.serving(parallel=4) as address:
+    with local.serving(parallel=4, threads=1) as address:
         yield address
 
 

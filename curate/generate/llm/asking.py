@@ -41,6 +41,15 @@ class Request:
         return texts // TOKEN_CHARACTERS + self.max_tokens
 
 
+@dataclass(frozen=True)
+class Who:
+    """A model at an address; ``known_as`` is the address's name in keys, where it changes."""
+
+    address: str
+    model: str
+    known_as: str = ""
+
+
 class Malformed(Exception):
     """No answer of a model could be read, however often it was asked."""
 
@@ -74,14 +83,15 @@ class Spending:
 class Model:
     """A model behind an address; ``async with`` closes the connections."""
 
-    def __init__(self, address: str, model: str, spending: Spending, pace: Pace | None = None):
+    def __init__(self, who: Who, spending: Spending) -> None:
         import openai
 
-        self.address, self.model, self.spending = address, model, spending
+        self.address, self.model, self.spending = who.address, who.model, spending
+        self._known_as = who.known_as or without_password(who.address)
         self._client = openai.AsyncOpenAI(
-            base_url=address, api_key=api_key(), timeout=300, max_retries=0
+            base_url=who.address, api_key=api_key(), timeout=300, max_retries=0
         )
-        self._pace = pace or Pace(0)
+        self._pace = Pace(0)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refused = 0
 
@@ -116,7 +126,7 @@ class Model:
 
     def key(self, request: Request) -> str:
         """The name of a request: who is asked, and what."""
-        asked = {"address": without_password(self.address), "model": self.model, **asdict(request)}
+        asked = {"address": self._known_as, "model": self.model, **asdict(request)}
         text = json.dumps(asked, sort_keys=True, default=list)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

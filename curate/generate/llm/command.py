@@ -1,6 +1,7 @@
 """`curate generate llm`: the command. It imports what it needs, so that `--help` is instant."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from curate import console
 from curate.console import json_option, seed_option
 
 if TYPE_CHECKING:
+    from curate.generate.llm.asking import Who
     from curate.generate.llm.passages import Source
     from curate.generate.llm.write import Wanted
 
@@ -118,12 +120,11 @@ def llm(
         return
     click.echo(line, err=True)
     with contextlib.ExitStack() as stack:
-        address = _address(endpoint, stack, {})
-        known = {endpoint: address}
-        writes = (address, options["model"])
-        reads = writes
-        if reader is not None:
-            reads = (_address(reader, stack, known), reader_model)
+        writes = reads = _who(endpoint, options["model"], stack)
+        if reader == endpoint:
+            reads = replace(writes, model=reader_model or writes.model)
+        elif reader is not None:
+            reads = _who(reader, reader_model, stack)
         counts = _run(sources, wanted, writes, reads, out, options, cost)
     console.show(counts, _told(counts, out), as_json)
 
@@ -150,19 +151,21 @@ def _requests(sources: "list[Source]", wanted: "Wanted") -> list[Any]:
     return [one for number, source in numbered for one in write.requests(number, source, wanted)]
 
 
-def _address(name: str, stack: contextlib.ExitStack, known: dict[str, str]) -> str:
+def _who(name: str, model: str, stack: contextlib.ExitStack) -> "Who":
+    from curate.chat import Chat
     from curate.generate.llm import local
+    from curate.generate.llm.asking import Who
 
-    if name in known:
-        return known[name]
-    return stack.enter_context(local.serving()) if name == local.NAME else name
+    if name == local.NAME:
+        return Who(stack.enter_context(local.serving()), local.MODEL, local.NAME)
+    return Who(name, model or Chat(name).model)
 
 
 def _run(
     sources: "list[Source]",
     wanted: "Wanted",
-    writer: tuple[str, str],
-    reader: tuple[str, str],
+    writer: "Who",
+    reader: "Who",
     out: Path,
     options: dict[str, Any],
     prices: Any,
@@ -171,12 +174,10 @@ def _run(
     from collections import Counter
 
     from curate import record
-    from curate.chat import Chat
     from curate.generate.llm import write
     from curate.generate.llm.asking import Spending
     from curate.generate.llm.responses import Responses
 
-    writer, reader = ((url, name or Chat(url).model) for url, name in (writer, reader))
     responses = Responses(out.with_suffix(".responses.jsonl"))
     try:
         before = responses.paid

@@ -1,6 +1,7 @@
 """The embedded model as a server in this process: llama.cpp, on loopback, on a free port."""
 
 import contextlib
+import os
 import socket
 import time
 import urllib.error
@@ -12,13 +13,17 @@ from curate import embedded
 from curate.errors import UserError
 
 NAME = "local"  # what stands for its address on a command line
+MODEL = "smollm2-135m-q4_1"
 TOKENS = 4_096  # a prompt and its answer
 _SECONDS = 60
 
 
 @contextlib.contextmanager
-def serving(parallel: int = 2, threads: int = 1) -> Iterator[str]:
-    """Start the server, give its address, and stop it; ``parallel`` requests are read at once."""
+def serving(parallel: int = 2, threads: int = 0) -> Iterator[str]:
+    """Start the server, give its address, and stop it.
+
+    ``parallel`` requests are read at once, by ``threads`` (0: as many as there are cores).
+    """
     try:
         import xllamacpp
     except ImportError as error:
@@ -33,7 +38,8 @@ def serving(parallel: int = 2, threads: int = 1) -> Iterator[str]:
     parameters.model.path = str(embedded.weights())
     parameters.n_ctx = TOKENS * parallel
     parameters.n_parallel = parallel
-    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams.n_threads = threads or os.cpu_count() or 1
+    parameters.verbosity = -1  # its log is nobody's business here
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
     server = xllamacpp.Server(parameters)

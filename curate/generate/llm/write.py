@@ -19,6 +19,7 @@ from curate.generate.llm.asking import (
     NotAnswered,
     Request,
     Spending,
+    Who,
 )
 from curate.generate.llm.passages import Source
 from curate.record import NOT_A_SPAN, Dropped, Row, digest
@@ -72,12 +73,12 @@ def requests(number: int, source: Source, wanted: Wanted) -> Iterator[tuple[str,
 async def write(
     sources: Sequence[Source],
     wanted: Wanted,
-    writer: tuple[str, str],
-    reader: tuple[str, str],
+    writer: Who,
+    reader: Who,
     spending: Spending,
     concurrency: int,
 ) -> Written:
-    """Rows of all passages, in their order; ``writer`` and ``reader`` are address and model.
+    """Rows of all passages, in their order; the ``reader`` verifies what the ``writer`` wrote.
 
     Where the budget is spent no new request is made, and what is finished is given.
     """
@@ -85,10 +86,10 @@ async def write(
     todo = iter(enumerate(sources))
     spent = False
     async with AsyncExitStack() as stack:
-        writes = await stack.enter_async_context(Model(*writer, spending))
+        writes = await stack.enter_async_context(Model(writer, spending))
         reads = writes
         if reader != writer:
-            reads = await stack.enter_async_context(Model(*reader, spending))
+            reads = await stack.enter_async_context(Model(reader, spending))
 
         async def work(bar: Any) -> None:
             nonlocal spent
