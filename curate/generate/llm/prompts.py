@@ -39,7 +39,8 @@ TEMPERATURE = 0.7  # a writer that always says the likeliest writes the same que
 
 
 class _Item(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # Asked for without other fields; where some come all the same, what was paid for is read.
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
     question: str
 
 

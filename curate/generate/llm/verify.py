@@ -29,11 +29,13 @@ def span_of(context: str, answer: str) -> tuple[str, int] | None:
     Case and a final stop are the model's to get wrong.
     """
     for form in dict.fromkeys((answer, answer.rstrip(".!? "))):
+        if not words(form):
+            continue
         start = find_answer(context, form)
         if start >= 0:
             return form, start
         folded = re.search(rf"(?<!\w){re.escape(form)}(?!\w)", context, re.IGNORECASE)
-        if form and folded:
+        if folded:
             return folded.group(), folded.start()
     return None
 

@@ -45,7 +45,7 @@ class Written:
     dropped: list[Dropped] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)  # requests that gave nothing, in words
     failed: Counter[str] = field(default_factory=Counter)  # by kind: malformed, not_answered
-    waiting: int = 0  # passages that the budget did not reach
+    waiting: int = 0  # passages that the budget did not see to their end
 
     def add(self, other: "Written") -> None:
         """Add what another passage gave."""
@@ -83,8 +83,8 @@ async def write(
     Where the budget is spent no new request is made, and what is finished is given.
     """
     results: dict[int, Written] = {}
-    todo = iter(enumerate(sources))
-    spent = False
+    todo = (numbered for numbered in enumerate(sources))
+    finished = 0
     async with AsyncExitStack() as stack:
         writes = await stack.enter_async_context(Model(writer, spending))
         reads = writes
@@ -92,15 +92,15 @@ async def write(
             reads = await stack.enter_async_context(Model(reader, spending))
 
         async def work(bar: Any) -> None:
-            nonlocal spent
+            nonlocal finished
             for number, source in todo:
-                if spent:
-                    return
+                found = results[number] = Written()
                 try:
-                    results[number] = await _passage(number, source, wanted, writes, reads)
+                    await _passage(number, source, wanted, writes, reads, found)
                 except BudgetSpent:
-                    spent = True
+                    todo.close()  # what was verified until now is good; the rest waits
                     return
+                finished += 1
                 bar.update()
                 bar.set_postfix(tokens=spending.responses.paid.total, refresh=False)
 
@@ -111,16 +111,15 @@ async def write(
                         group.create_task(work(bar))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None  # of several, the first says enough
-    written = Written(waiting=len(sources) - len(results))
+    written = Written(waiting=len(sources) - finished)
     for number in sorted(results):
         written.add(results[number])
     return written
 
 
 async def _passage(
-    number: int, source: Source, wanted: Wanted, writer: Model, reader: Model
-) -> Written:
-    found = Written()
+    number: int, source: Source, wanted: Wanted, writer: Model, reader: Model, found: Written
+) -> None:
     candidates: list[Row] = []
     for reason, _, request in requests(number, source, wanted):
         try:
@@ -144,7 +143,6 @@ async def _passage(
             found.dropped.append(Dropped(row, verify.STEP, fault, detail))
         else:
             found.rows.append(row)
-    return found
 
 
 def _failed(found: Written, source: Source, error: Exception) -> None:
