@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from curate import console
+from curate.annotate.command import annotate
 from curate.audit.commands import audit
 from curate.console import json_option, seed_option, share_option, workers_option
 from curate.generate.command import generate
@@ -167,6 +168,7 @@ cli.add_command(scrape)
 cli.add_command(generate)
 cli.add_command(insufficient)
 cli.add_command(audit)
+cli.add_command(annotate)
 
 
 @cli.command()

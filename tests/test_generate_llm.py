@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate import record
-from curate.generate.llm import asking, passages, prompts, verify
+from curate.generate import checks
+from curate.generate.llm import asking, passages, prompts
 from curate.generate.llm.asking import asked_wait
 from curate.generate.llm.responses import Responses, Usage
 from curate.record import Passage, Row
@@ -456,7 +457,7 @@ def test_how_long_a_server_wants_us_to_wait(headers: dict[str, str], seconds: fl
     ],
 )
 def test_an_answer_is_taken_as_the_passage_writes_it(answer: str, found: str | None) -> None:
-    span = verify.span_of(GATE, answer)
+    span = checks.span_of(GATE, answer)
     assert (span and span[0]) == found
     if span:
         assert GATE[span[1] :].startswith(span[0])

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from curate.dedup import context_id, dedup
+from curate.generate import checks
 from curate.generate.llm import prompts, verify
 from curate.generate.llm.asking import (
     BudgetSpent,
@@ -155,7 +156,7 @@ def _fresh(candidates: Sequence[Row], source: Source, found: Written) -> list[Ro
     """Those whose texts are in order and that nobody has asked before about this passage."""
     sound: list[Row] = []
     for row in candidates:
-        fault, detail = verify.fault_of_text(row)
+        fault, detail = checks.fault_of_text(row)
         if fault:
             found.dropped.append(Dropped(row, verify.STEP, fault, detail))
         else:
@@ -170,7 +171,7 @@ def _fresh(candidates: Sequence[Row], source: Source, found: Written) -> list[Ro
 
 def _row(source: Source, question: str, answer: str, reason: str, ordinal: int) -> Row:
     passage = source.passage
-    text, start = verify.span_of(passage.context, answer) or (answer, NOT_A_SPAN)
+    text, start = checks.span_of(passage.context, answer) or (answer, NOT_A_SPAN)
     return Row(
         question=question,
         context=passage.context,
