@@ -249,10 +249,18 @@ def test_questions_are_known(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "?", "What's new", "Refunds", "Show more", "Whatever you like", "How to pay", "1.2",
-     "How long it lasts", "Where? " + "word " * 100, "Is a dog allowed. No."],
+     "How long it lasts", "Where? " + "word " * 100, "Is a dog allowed. No.", "{m,n}?",
+     "How do I…?", "... pay for it?"],
 )  # fmt: skip
 def test_what_asks_nothing_is_no_question(text: str) -> None:
     assert not is_question(text)
+
+
+def test_a_question_that_begins_in_the_heading_above_is_read_whole(tmp_path: Path) -> None:
+    body = "<h2>How do I…?</h2><p>Short answers.</p><h3>… pay?</h3><p>By card.</p>"
+    (row,), passages = page(tmp_path, f"<main><h1>Help</h1>{body}</main>")
+    assert (row.question, row.answers) == ("How do I pay?", ["By card."])
+    assert "Short answers." in [passage.context for passage in passages]
 
 
 PATTERNS = {

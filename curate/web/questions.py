@@ -17,6 +17,10 @@ _ASKED = re.compile(
     r"^(?:q(?:uestion)?\s*\d*\s*[:.)-]|\d+(?:\.\d+)*[.):]?(?=\s))\s*", re.IGNORECASE
 )
 _ANSWERED = re.compile(r"^a(?:nswer)?\s*\d*\s*[:)]\s+", re.IGNORECASE)
+_OPEN_END = re.compile(r"\s*(?:\u2026|\.\.\.)\s*\?*$")
+_OPEN_START = re.compile(r"^(?:\u2026|\.\.\.)\s*")
+# A letter, a quotation mark, an opening ¿ or ¡: ``{m,n}?`` is of a regular expression.
+_BEGINNING = re.compile(r"[\w\"'\u2018\u201c\u201e\u00ab\u00bf\u00a1]")
 _LONGEST = 300  # characters; what is longer tells, and asks at the end of it
 
 
@@ -31,9 +35,18 @@ def bare_answer(text: str) -> str:
     return _ANSWERED.sub("", text.strip())
 
 
+def completed(above: str, text: str) -> str:
+    """A heading that goes on with the one above it: "How do I…?" and "… pay?" are one question."""
+    if _OPEN_START.match(text) and _OPEN_END.search(above):
+        return f"{_OPEN_END.sub('', above)} {_OPEN_START.sub('', text)}"
+    return text
+
+
 def is_question(text: str) -> bool:
     """Whether a heading, a summary or a term asks something; typographic apostrophes count."""
     text = bare_question(text).replace("\u2019", "'")
     if not 0 < len(text) <= _LONGEST or not any(map(str.isalpha, text)):
         return False
+    if not _BEGINNING.match(text) or _OPEN_END.search(text):
+        return False  # of half a question `completed` has the other half
     return bool(_MARK.search(text) or _OPENING.match(text))

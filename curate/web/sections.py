@@ -1,12 +1,12 @@
 """The rest of a page: question headings with the text beneath them, and passages by heading."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bs4 import BeautifulSoup, Tag
 
 from curate.web.blocks import BETWEEN_HEADINGS, Block, blocks
 from curate.web.pairs import Pair, pair_of
-from curate.web.questions import is_question
+from curate.web.questions import completed, is_question
 
 _FURNITURE = (
     "nav, header, footer, aside, form, dialog, [role=navigation], [role=banner], "
@@ -67,6 +67,8 @@ def sections(root: Tag) -> list[Section]:
     for block in blocks(root):
         if block.level:
             path = [above for above in found[-1].path if above.level < block.level]
+            if path:
+                block = replace(block, text=completed(path[-1].text, block.text))
             found.append(Section([*path, block], asks=is_question(block.text)))
         else:
             found[-1].texts.append(block.text)
