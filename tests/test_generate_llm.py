@@ -358,6 +358,25 @@ def test_a_server_of_no_use_is_told_and_what_was_answered_kept(
     assert kept == (0 if status == 400 else 3)
 
 
+def test_what_is_on_its_way_when_a_server_fails_is_waited_for_and_kept(tmp_path: Path) -> None:
+    path, out = written(tmp_path, 3), tmp_path / "written.parquet"
+
+    def trouble(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        if number > 1:
+            return 401, {}, '{"error": {"message": "no longer"}}'
+        time.sleep(2)
+        return good(number, body)
+
+    with proxy("", trouble) as server:
+        done = run_command(
+            "curate", "generate", "llm", path, "--out", out,
+            "--endpoint", server.url, "--model", "m", "--concurrency", 2,
+        )  # fmt: skip
+        assert server.asked.total() == 2
+    assert done.returncode == 1 and "no longer" in done.stderr
+    assert out.with_suffix(".responses.jsonl").read_bytes().count(b"\n") == 1
+
+
 def test_one_passage_too_long_does_not_end_the_run(tmp_path: Path) -> None:
     path, out = written(tmp_path, 3), tmp_path / "written.parquet"
 

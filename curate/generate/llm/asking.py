@@ -71,9 +71,12 @@ class Spending:
     reserved: int = 0
     requests: int = 0  # sent by this run, and answered
     reused: int = 0  # answered from the file
+    stopped: UserError | None = None  # the server is of no use: no new request is made
 
     def reserve(self, tokens: int) -> None:
         """Set tokens aside before they are spent, for the requests under way at once."""
+        if self.stopped is not None:
+            raise self.stopped
         asked = self.responses.paid.total + self.reserved + tokens
         if self.budget is not None and asked > self.budget:
             raise BudgetSpent
@@ -139,6 +142,8 @@ class Model:
         try:
             for attempt in range(1, _TRIES + 1):
                 await self._pace.turn(self.address)
+                if self.spending.stopped is not None:
+                    raise self.spending.stopped
                 try:
                     return await self._once(request)
                 except openai.APIStatusError as error:
@@ -149,13 +154,16 @@ class Model:
                 if wait > _LONGEST_WAIT or attempt == _TRIES:
                     break
                 self._pace.pause(self.address, wait)
+            asks = f" and asks to come back in {wait:,.0f} seconds" if wait > _LONGEST_WAIT else ""
+            raise UserError(
+                f"{self.address}: asked {attempt} times, it says '{_said(fault)}'{asks}. What was "
+                f"answered is kept in {self.spending.responses.path}; the same command goes on"
+            )
+        except UserError as error:
+            self.spending.stopped = self.spending.stopped or error
+            raise
         finally:
             self.spending.reserved -= reserved
-        asks = f" and asks to come back in {wait:,.0f} seconds" if wait > _LONGEST_WAIT else ""
-        raise UserError(
-            f"{self.address}: asked {attempt} times, it says '{_said(fault)}'{asks}. What was "
-            f"answered is kept in {self.spending.responses.path}; the same command goes on from it"
-        )
 
     async def _once(self, request: Request) -> str:
         form: dict[str, Any] = {}

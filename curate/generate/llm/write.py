@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from curate.dedup import context_id, dedup
+from curate.errors import UserError
 from curate.generate import checks
 from curate.generate.llm import prompts, verify
 from curate.generate.llm.asking import (
@@ -101,17 +102,19 @@ async def write(
                 except BudgetSpent:
                     todo.close()  # what was verified until now is good; the rest waits
                     return
+                except UserError as error:
+                    # What others have asked meanwhile is paid for: it is waited for, and kept.
+                    spending.stopped = spending.stopped or error
+                    todo.close()
+                    return
                 finished += 1
                 bar.update()
                 bar.set_postfix(tokens=spending.responses.paid.total, refresh=False)
 
         with tqdm(total=len(sources), desc="passages", unit="passage") as bar:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(concurrency):
-                        group.create_task(work(bar))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None  # of several, the first says enough
+            await asyncio.gather(*(work(bar) for _ in range(concurrency)))
+    if spending.stopped is not None:
+        raise spending.stopped
     written = Written(waiting=len(sources) - finished)
     for number in sorted(results):
         written.add(results[number])
