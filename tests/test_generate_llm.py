@@ -494,8 +494,21 @@ def test_reasons_take_turns_over_the_passages() -> None:
 def test_a_fence_around_json_is_no_fault() -> None:
     text = '```json\n{"questions": [{"question": "Who?", "answer": "She"}]}\n```'
     assert prompts.read_pairs(text) == [("Who?", "She")]
-    with pytest.raises(ValueError, match="JSON"):
-        prompts.read_pairs("Sure! Here are some questions.")
+    for useless in ("Sure! Here are some questions.", "[]", '{"questions": [{"question": "Who'):
+        with pytest.raises(ValueError, match="not the JSON asked for"):
+            prompts.read_pairs(useless)
+
+
+def test_of_a_reply_that_was_cut_off_the_whole_questions_are_read() -> None:
+    whole = json.dumps({"questions": [{"question": "Who?", "answer": "She"}] * 2})
+    for end in range(len(whole)):
+        cut = whole[:end]
+        pairs = cut.count('"She"')
+        if pairs:
+            assert prompts.read_pairs(cut) == [("Who?", "She")] * pairs
+        else:
+            with pytest.raises(ValueError, match="not the JSON asked for"):
+                prompts.read_pairs(cut)
 
 
 def test_tokens_are_set_aside_before_they_are_spent(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from curate.pace import Pace, retry_after
 
 T = TypeVar("T")
 ATTEMPTS = 3  # answers that cannot be read, before a request is given up
-_TRIES = 8  # of a server that is busy or away
+_TRIES = 8  # of a server that is busy or away,
+_TRIES_WHEN_TOLD = 60  # and of one that says when to come back: many may come back at once
 _LONGEST_WAIT = 900.0  # seconds; a server that asks for more is left for another day
 _BUSY = (408, 409, 429)
 _NOT_THIS_ONE = (400, 413, 422)  # wrong with this request; all else is wrong with every one
@@ -140,18 +141,19 @@ class Model:
         reserved = request.about_tokens()
         self.spending.reserve(reserved)
         try:
-            for attempt in range(1, _TRIES + 1):
+            for attempt in range(1, _TRIES_WHEN_TOLD + 1):
                 await self._pace.turn(self.address)
                 if self.spending.stopped is not None:
                     raise self.spending.stopped
                 try:
                     return await self._once(request)
                 except openai.APIStatusError as error:
-                    wait = self._patience(error, attempt)
+                    told = self._patience(error)
                     fault: openai.APIError = error
                 except openai.APIConnectionError as error:
-                    wait, fault = _backoff(attempt), error
-                if wait > _LONGEST_WAIT or attempt == _TRIES:
+                    told, fault = None, error
+                wait = _backoff(attempt) if told is None else told
+                if wait > _LONGEST_WAIT or (told is None and attempt >= _TRIES):
                     break
                 self._pace.pause(self.address, wait)
             asks = f" and asks to come back in {wait:,.0f} seconds" if wait > _LONGEST_WAIT else ""
@@ -184,8 +186,8 @@ class Model:
             self._pace.pause(self.address, min(spent, _LONGEST_WAIT))
         return str(response.text)
 
-    def _patience(self, error: Any, attempt: int) -> float:
-        """Seconds after which the same may be asked again; raises where never."""
+    def _patience(self, error: Any) -> float | None:
+        """Seconds after which to ask the server again, where it says so; raises where never."""
         status = error.status_code
         if status in _NOT_THIS_ONE:
             self._refused += self._refused >= 0
@@ -197,8 +199,7 @@ class Model:
                 f"{self.address}: HTTP {status}: {_said(error)} (what was answered is kept; the "
                 "same command goes on)"
             ) from error
-        said = asked_wait(error.response.headers)
-        return _backoff(attempt) if said is None else said
+        return asked_wait(error.response.headers)
 
 
 def _content(body: str) -> str:

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from curate.generate.llm.asking import Request
 
@@ -77,30 +78,30 @@ def _request(text: str, item: type[_Item], count: int, seed: int) -> Request:
 
 def read_pairs(text: str) -> list[tuple[str, str]]:
     """Questions and answers of a reply; ValueError where it is not of the form asked for."""
-    return [(one.question.strip(), one.answer.strip()) for one in _read(text, _Pairs).questions]
+    return [(one.question.strip(), one.answer.strip()) for one in _read(text, _Pair)]
 
 
 def read_questions(text: str) -> list[str]:
     """Questions of a reply; ValueError where it is not of the form asked for."""
-    return [one.question.strip() for one in _read(text, _Questions).questions]
+    return [one.question.strip() for one in _read(text, _Item)]
 
 
-_Form = TypeVar("_Form", bound=BaseModel)
+_Form = TypeVar("_Form", bound=_Item)
 
 
-class _Pairs(BaseModel):
-    questions: list[_Pair]
-
-
-class _Questions(BaseModel):
-    questions: list[_Item]
-
-
-def _read(text: str, form: type[_Form]) -> _Form:
+def _read(text: str, item: type[_Form]) -> list[_Form]:
+    """The items that are whole: of a reply cut off at its longest, all but the last."""
+    found: list[_Form] = []
+    fault = "no questions"
     try:
-        return form.model_validate_json(_bare(text))
-    except ValidationError as error:
-        raise ValueError(f"{error.errors()[0]['msg']}: {text[:100]!r}") from error
+        value = from_json(_bare(text), allow_partial=True)
+        for one in value["questions"]:
+            found.append(item.model_validate(one))
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        fault = str(error).replace("\n", " ")
+    if not found:
+        raise ValueError(f"not the JSON asked for ({fault}): {text[:100]!r}")
+    return found
 
 
 def _bare(text: str) -> str:
