@@ -137,7 +137,7 @@ def test_what_most_say_becomes_the_label_and_who_fails_is_not_heard(
         "export", saved(ROWS, tmp_path / "rows.parquet"), "--out", batch,
         "--qualification", saved(GOLD, tmp_path / "gold.parquet"), "--known-share", 0.4,
     )  # fmt: skip
-    assert exported == {"tasks": 6, "known": 4}
+    assert exported == {"tasks": 6, "known": 4, "too_short": 0}
     workers = {"A1": careful, "A2": careful, "A3": other, "A4": careless}
     counts = crowd("import", answered(batch, workers, form), "--batch", batch, "--out", out)
     assert counts["failed"] == ["A4"]
@@ -216,18 +216,20 @@ def test_the_page_asks_for_what_import_reads(tmp_path: Path, task: str) -> None:
 def test_a_qualification_set_alone_gives_scores(tmp_path: Path) -> None:
     batch, gold = tmp_path / "batch.csv", saved(GOLD, tmp_path / "gold.parquet")
     exported = crowd("export", gold, "--qualification", gold, "--out", batch)
-    assert exported == {"tasks": 0, "known": 4}
+    assert exported == {"tasks": 0, "known": 4, "too_short": 0}
     path = answered(batch, {"A1": careful, "A4": careless})
     counts = crowd("import", path, "--batch", batch, "--out", tmp_path / "none.parquet")
     assert counts["rows"] == 0 and counts["failed"] == ["A4"]
 
 
 def test_written_questions_become_rows_and_bad_ones_say_why(tmp_path: Path) -> None:
+    short = Passage("The gate.", "d2")
     passage = Passage("The north gate of Arden was built in 1423 by masons from Corby. " * 2, "d1")
     path = tmp_path / "p.passages.parquet"
-    record.write_table(record.passages_to_table([passage]), path)
+    record.write_table(record.passages_to_table([short, passage]), path)
     batch, out = tmp_path / "batch.csv", tmp_path / "written.parquet"
-    assert crowd("export", path, "--task", "write", "--out", batch) == {"tasks": 1, "known": 0}
+    exported = crowd("export", path, "--task", "write", "--out", batch)
+    assert exported == {"tasks": 1, "known": 0, "too_short": 1}
 
     def good(_: str) -> dict[str, str]:
         return {

@@ -68,20 +68,23 @@ def export(
     from curate.annotate.crowd import batch as module
     from curate.generate.llm import passages
 
+    short = 0
     if task == "write":
         if qualification is not None:
             raise click.UsageError(
                 "--qualification is for labelling; to find workers who may write, export the set "
                 "as a batch of its own (--task label) and use the scores that import gives"
             )
-        batch = module.to_write([one.passage for one in passages.read(path, limit)])
+        sources, short = passages.read(path, limit)
+        batch = module.to_write([one.passage for one in sources])
     else:
         gold = record.read_rows(qualification) if qualification is not None else []
         batch = module.to_label(record.read_rows(path)[:limit], gold, known_share, seed)
     module.save(batch, out, seed)
-    counts = {"tasks": len(batch.rows), "known": len(batch.gold)}
+    counts = {"tasks": len(batch.rows), "known": len(batch.gold), "too_short": short}
     text = (
-        f"{counts['tasks']:,} tasks, {counts['known']:,} of the qualification set, written to "
+        f"{counts['tasks']:,} tasks, {counts['known']:,} of the qualification set "
+        f"({short:,} passages too short to ask about), written to "
         f"{out} (its page: {out.with_suffix('.html')})"
     )
     console.show(counts, text, as_json)

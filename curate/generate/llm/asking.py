@@ -90,8 +90,9 @@ class Model:
     def __init__(self, who: Who, spending: Spending) -> None:
         import openai
 
-        self.address, self.model, self.spending = who.address, who.model, spending
-        self._known_as = who.known_as or without_password(who.address)
+        self.address, self.model = without_password(who.address), who.model
+        self.spending = spending
+        self._known_as = who.known_as or self.address
         self._client = openai.AsyncOpenAI(
             base_url=who.address, api_key=api_key(), timeout=300, max_retries=0
         )

@@ -98,19 +98,20 @@ def llm(
     from curate.generate.llm import estimate, passages
 
     wanted = _wanted(options)
-    sources = passages.read(path, limit)
+    sources, short = passages.read(path, limit)
     asked = _requests(sources, wanted)
     about = estimate.of(asked)
     cost = estimate.Prices(*prices)
     told = {
         "passages": len(sources),
+        "too_short": short,
         "requests": about.requests,
         "tokens": about.tokens,
         "cost": round(cost.cost(about.prompt, about.completion), 4),
     }
     line = (
-        f"{told['passages']:,} passages: at most {told['requests']:,} requests, about "
-        f"{about.prompt:,} tokens to read and {about.completion:,} to write"
+        f"{told['passages']:,} passages ({short:,} too short to ask about): at most "
+        f"{told['requests']:,} requests, about {about.prompt:,} tokens to read and {about.completion:,} to write"
         + (f", {told['cost']:.2f} dollars" if any(prices) else "")
     )
     if dry_run:

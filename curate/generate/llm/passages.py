@@ -22,8 +22,8 @@ class Source:
     known: tuple[Row, ...] = ()
 
 
-def read(path: Path, limit: int | None = None) -> list[Source]:
-    """The distinct passages of a file, in its order: passages, or the contexts of rows.
+def read(path: Path, limit: int | None = None) -> tuple[list[Source], int]:
+    """The distinct passages of a file, in its order, and how many were too short to ask about.
 
     ``path`` is a file of passages, or one of rows, with the passages beside it; a data-set folder
     gives its passages. Raises `UserError` where there is nothing to write on.
@@ -41,17 +41,18 @@ def read(path: Path, limit: int | None = None) -> list[Source]:
     known: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         known[row.context].append(row)
-    first: dict[str, Passage] = {}
+    every: dict[str, Passage] = {}
     for passage in passages:
-        if len(passage.context.strip()) >= SHORTEST:
-            first.setdefault(passage.context, passage)
+        every.setdefault(passage.context, passage)
+    first = {text: one for text, one in every.items() if len(text.strip()) >= SHORTEST}
     if not first:
         raise UserError(f"{path}: no passage of {SHORTEST} characters or more to write on")
     chosen = itertools.islice(first.items(), limit)
-    return [
+    sources = [
         Source(passage.url or passage.document_id or str(path), passage, tuple(known[context]))
         for context, passage in chosen
     ]
+    return sources, len(every) - len(first)
 
 
 def _of_row(row: Row) -> Passage:
