@@ -111,7 +111,8 @@ def llm(
     }
     line = (
         f"{told['passages']:,} passages ({short:,} too short to ask about): at most "
-        f"{told['requests']:,} requests, about {about.prompt:,} tokens to read and {about.completion:,} to write"
+        f"{told['requests']:,} requests, about {about.prompt:,} tokens to read "
+        f"and {about.completion:,} to write"
         + (f", {told['cost']:.2f} dollars" if any(prices) else "")
     )
     if dry_run:
