@@ -220,14 +220,15 @@ def test_nothing_is_asked_twice_even_of_what_could_not_be_read(tmp_path: Path) -
 
     def trouble(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
         asked = body["messages"][-1]["content"]
-        seen[asked] += 1
-        if number % 3 == 0:
+        request = json.dumps(body)
+        seen[request] += 1
+        if seen[request] == 1:
             return 429, {"Retry-After": "0", "retry-after-ms": "20"}, '{"error": {}}'
-        if number % 7 == 0:
+        if seen[request] == 2:
             return 500, {"retry-after-ms": "20"}, "oops"
         if "questions that the passage answers" in asked and "Gate 1." in asked:
             return 200, {}, completion('{"questions": [{"question": "Who')  # always cut off
-        if seen[asked] == 1 and "from what you know" in asked:
+        if body["seed"] == 13 and "from what you know" in asked:
             return 200, {}, "<html>not a completion</html>"
         return good(number, body)
 
