@@ -103,7 +103,7 @@ def fit(
     for layer in candidate_layers(hidden.shape[1] - 1):
         x = features(hidden[kept, layer])
         for c in PENALTIES:
-            p = np.zeros((len(y), len(codes)))
+            p: Array = np.zeros((len(y), len(codes)))
             for train, test in folds:
                 weight, bias = _multinomial(x[train], y[train], codes, c)
                 p[test] = _softmax(x[test] @ weight.T + bias)

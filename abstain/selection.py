@@ -183,7 +183,8 @@ def cross_fit(
 def losses(probability: Array, labels: Labels) -> Array:
     """−log of the probability given to what was the case, in nats; certainty is bounded."""
     p = np.clip(probability, 1e-6, 1 - 1e-6)
-    return -np.log(np.where(labels, p, 1 - p))
+    loss: Array = -np.log(np.where(labels, p, 1 - p))
+    return loss
 
 
 def log_loss(probability: Array, labels: Labels) -> float:

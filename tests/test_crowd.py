@@ -144,7 +144,7 @@ def test_what_most_say_becomes_the_label_and_who_fails_is_not_heard(
     assert counts["left_out"] == {"of workers who failed": 9}
     assert counts["labels"] == {
         "labelled": 1,
-        "confirmed": 1,
+        "corrected": 1,
         "changed": 1,
         "undecided": 1,
         "not judged": 1,

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curate.dedup import context_id
 from curate.record import Row
 from curate.text import words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Ranks looked at before giving up: a passage further down is no near miss any more.
 DEPTH = 20
@@ -41,7 +44,7 @@ class PassageIndex:
         if not tokens or not self.contexts:
             return []
         scores = self.retriever.get_scores(tokens)
-        allowed = np.arange(len(scores))
+        allowed: NDArray[np.signedinteger[Any]] = np.arange(len(scores))
         if where != "any":
             same = np.array([name == document for name in self.documents])
             allowed = np.flatnonzero(same if where == "same_document" else ~same)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import record
+from curate.annotate.adjudicate import adjudicate
 from curate.annotate.agreement import agreement
 from curate.annotate.crowd import batch as batches
 from curate.annotate.crowd import labels, questions, results, workers
@@ -37,7 +38,7 @@ def gather(
         "of workers who failed": len(known) - len(rejected) - len(counted),
     }
     if batch.task == "label":
-        labelled = labels.label(batch.rows, asked)
+        labelled = adjudicate(batch.rows, labels.said(batch.rows, asked), labels.STEP)
         rows, dropped, became = labelled.rows, labelled.dropped, labelled.counts
     else:
         rows, dropped = questions.questions(batch.rows, asked)

@@ -10,7 +10,6 @@ from typing import Any
 
 from curate.errors import UserError
 from curate.files import read_text
-from curate.record import digest
 
 _NEEDED = ("AssignmentId", "WorkerId", "Input.id")
 
@@ -25,11 +24,6 @@ class Assignment:
     task: str
     status: str
     answers: dict[str, str]
-
-    @property
-    def pseudonym(self) -> str:
-        """The worker in data that others may see: who it is cannot be told from it alone."""
-        return digest("worker", self.worker)[:10]
 
 
 def read(paths: Iterable[Path]) -> list[Assignment]:

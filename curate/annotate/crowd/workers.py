@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.annotate.agreement import Judged, with_others
+from curate.annotate.crowd.labels import judgement
 from curate.annotate.crowd.results import Assignment
+from curate.annotate.said import is_right
 from curate.files import replacing
-from curate.insufficient.readers import agree
 from curate.record import Row
 
 QUALIFICATION = "grounded-abstain"
@@ -39,18 +40,11 @@ def of(assignments: Iterable[Assignment], gold: Mapping[str, Row], judged: Judge
         worker.assignments += 1
         if assignment.task in gold:
             worker.known += 1
-            worker.right += is_right(assignment, gold[assignment.task])
+            known = gold[assignment.task]
+            worker.right += is_right(judgement(assignment, known.context), known)
     for worker in workers.values():
         worker.same, worker.compared = with_others(judged, worker.id)
     return sorted(workers.values(), key=lambda worker: worker.id)
-
-
-def is_right(assignment: Assignment, gold: Row) -> bool:
-    """Whether a worker said of a known row what is known, its answer too."""
-    said = assignment.answers
-    if said.get("sufficient") != ("yes" if gold.sufficient else "no"):
-        return False
-    return not gold.sufficient or agree(said.get("answer", ""), gold.answers)
 
 
 def judgements(assignments: Iterable[Assignment]) -> Judged:

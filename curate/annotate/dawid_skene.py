@@ -1,0 +1,63 @@
+"""Dawid and Skene (1979): who is right how often, and what the truth then is, both by one model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curate.errors import UserError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The model's view. ``suffices`` is P(the context suffices) of each row.
+
+    ``sensitivity`` is each person's P(says yes | it suffices), ``specificity`` their P(says no | it
+    does not); None where no row of that kind was theirs.
+    """
+
+    suffices: dict[str, float]
+    sensitivity: dict[str, float | None]
+    specificity: dict[str, float | None]
+
+
+def dawid_skene(
+    labels: Mapping[str, Mapping[str, bool]], gold: Mapping[str, bool], iterations: int = 100
+) -> Estimate:
+    """Estimate from yes and no by row and person; rows of ``gold`` are held to what is known."""
+    try:
+        from crowdkit.aggregation import DawidSkene
+    except ImportError as error:
+        raise UserError(
+            "Dawid and Skene's model needs crowd-kit: pip install 'grounded-abstain[annotate]'"
+        ) from error
+    import pandas as pd
+
+    told = [
+        {"task": row, "worker": person, "label": label}
+        for row, said in labels.items()
+        for person, label in said.items()
+    ]
+    if not told:
+        return Estimate({}, {}, {})
+    known = pd.Series({row: label for row, label in gold.items() if row in labels}, dtype=object)
+    model = DawidSkene(n_iter=iterations)
+    model.fit(pd.DataFrame(told), known if len(known) else None)
+    probabilities: Any = model.probas_
+    # A label that nobody gave is no column.
+    suffices = {
+        str(row): float(value)
+        for row, value in probabilities.reindex(columns=[True], fill_value=0.0)[True].items()
+    }
+    confusions: Any = model.errors_
+    people = sorted({str(one["worker"]) for one in told})
+    errors = {
+        (str(person), bool(said), bool(true)): float(value)
+        for (person, said), line in confusions.iterrows()
+        for true, value in line.items()
+    }
+
+    def skill(true: bool) -> dict[str, float | None]:
+        sums = {p: sum(errors.get((p, said, true), 0.0) for said in (True, False)) for p in people}
+        return {p: errors.get((p, true, true), 0.0) if sums[p] > 0 else None for p in people}
+
+    return Estimate(suffices, skill(True), skill(False))

@@ -1,0 +1,97 @@
+"""From annotations to rows, and disputed rows to whoever decides."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate import record
+from curate.annotate import annotations, measure
+from curate.annotate.adjudicate import SaidOf, adjudicate, disputed, pseudonym
+from curate.annotate.annotations import Annotation
+from curate.errors import UserError
+from curate.record import Row
+
+if TYPE_CHECKING:
+    from curate.annotate.label_studio.push import Pushed
+
+STEP = "annotate"
+
+
+def settle(
+    path: Path, out: Path, by: str, second: Path | None, whole: Path | None, gold: Mapping[str, Row]
+) -> dict[str, Any]:
+    """Write rows, dropped rows and dissent beside each other; returns what there was.
+
+    Rows of ``gold`` are known, and left out.
+    """
+    found = annotations.counting(annotations.read(path))
+    later = annotations.counting(annotations.read(second)) if second is not None else []
+    rows = annotations.rows_of([*found, *later])
+    said, decided = annotations.said_of(found), annotations.said_of(later)
+    weighed = measure.estimated(said, gold).suffices if by == "dawid-skene" else None
+    rows = _to_write(rows, whole, gold)
+    result = adjudicate(rows, said, STEP, weighed, decided)
+    if weighed is not None:
+        for row in result.rows:
+            if row.id in weighed:
+                row.votes["dawid_skene"] = weighed[row.id]
+    dissent = _dissent(result.rows, [*found, *later])
+    record.write_table(record.to_table(result.rows), out)
+    record.write_table(record.dropped_to_table(result.dropped), out.with_suffix(".dropped.parquet"))
+    annotations.write(dissent, out.with_suffix(".dissent.parquet"))
+    return {
+        "rows": len(result.rows),
+        "labels": dict(result.counts),
+        "dropped": dict(Counter(one.drop_reason for one in result.dropped)),
+        "dissent": len(dissent),
+    }
+
+
+def _to_write(
+    judged: Mapping[str, Row], whole: Path | None, gold: Mapping[str, Row]
+) -> dict[str, Row]:
+    """The judged rows, or all of a file with those judged as they were when people saw them."""
+    rows = {row.id: row for row in record.read_rows(whole)} if whole is not None else dict(judged)
+    for number, row in judged.items():
+        now = rows.get(number)
+        if now is None:
+            raise UserError(f"{whole}: row {number}, which was annotated, is not in it")
+        if (now.question, now.context) != (row.question, row.context):
+            raise UserError(
+                f"{whole}: row {number} has other texts than were annotated; push it again, or "
+                "take the file that was pushed"
+            )
+    return {number: row for number, row in rows.items() if number not in gold}
+
+
+def _dissent(rows: Sequence[Row], found: Sequence[Annotation]) -> list[Annotation]:
+    labels = {row.id: row.sufficient for row in rows}
+    return [
+        one
+        for one in found
+        if labels.get(one.row.id) is not None
+        and (one.said.bad or one.said.sufficient != labels[one.row.id])
+    ]
+
+
+def push(path: Path, name: str, address: str, gold: Mapping[str, Row]) -> "Pushed":
+    """Send the disputed rows to a project of their own, with what each person said to look at."""
+    from curate.annotate.label_studio import predictions, server
+    from curate.annotate.label_studio.push import Page
+    from curate.annotate.label_studio.push import push as push_rows
+
+    found = annotations.counting(annotations.read(path))
+    rows, said = annotations.rows_of(found), annotations.said_of(found)
+    differ = [row for row in rows.values() if row.id not in gold and disputed(row, said[row.id])]
+    opinions = _opinions(said, predictions.of_person)
+    page = Page(prelabel=True)
+    return push_rows(server.connect(address), name, differ, opinions, page)
+
+
+def _opinions(said: SaidOf, of_person: Any) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row, all_ in said.items():
+        for person, one in sorted(all_.items()):
+            found[row].append(of_person(pseudonym(person), one))
+    return found
