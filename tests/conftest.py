@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers import run_command, small_squad
+from label_studio import Studio, studio
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -70,6 +71,13 @@ def address() -> Iterator[str]:
 
     with local.serving(parallel=4, threads=1) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A real Label Studio on loopback, with its administrator logged in."""
+    with studio(tmp_path_factory.mktemp("label-studio")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

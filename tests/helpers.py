@@ -25,9 +25,8 @@ def run_command(
         capture_output=True,
         text=True,
         timeout=600,
-        env=ENVIRONMENT,
         check=False,
-        **options,
+        **{"env": ENVIRONMENT, **options},
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from curate import console
+from curate.annotate.label_studio.command import address_option
 from curate.console import json_option
 
 _PATH = click.Path(path_type=Path)
@@ -80,12 +81,34 @@ def shortcuts(folder: Path, fold: str, limit: float | None, as_json: bool) -> No
 @click.argument("folder", metavar="DIR", type=_PATH)
 @click.option("--sample", default=40, show_default=True, help="Rows a method.")
 @click.option("--seed", default=0, show_default=True, help="Draws other rows.")
+@click.option("--project", metavar="NAME", help="Have them judged in this Label Studio project.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="People a row, in Label Studio.",
+)
+@address_option
 @json_option
-def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
-    """Judge a sample of rows in the terminal, labels unseen; tell each method's precision.
+def labels(
+    folder: Path,
+    sample: int,
+    seed: int,
+    project: str | None,
+    overlap: int,
+    address: str,
+    as_json: bool,
+) -> None:
+    """Judge a sample of rows, labels unseen; tell each method's precision.
 
-    Every judgement is kept at once in DIR/judgements.jsonl: stop with q, go on with the same
-    command. Where input is no terminal nothing is asked, and what was judged is told.
+    They are asked for in the terminal; every judgement is kept at once in DIR/judgements.jsonl:
+    stop with q, go on with the same command. Where input is no terminal nothing is asked, and what
+    was judged is told.
+
+    With --project the sample goes to Label Studio instead, and what people have said there comes
+    back; run the same command again as they go on. Of several people most decide; a bad question,
+    or a tie, is one that nobody can tell.
     """
     from curate import record
     from curate.audit import labels as audits
@@ -93,7 +116,16 @@ def labels(folder: Path, sample: int, seed: int, as_json: bool) -> None:
     rows = record.read_rows(folder)
     path = folder / audits.FILE
     drawn = audits.sample(rows, sample, seed)
-    if sys.stdin.isatty():
+    if project is not None:
+        from curate.audit import by_annotators
+
+        trip = by_annotators.round_trip(folder, drawn, project, address, overlap)
+        click.echo(
+            f"{trip.pushed.added:,} rows sent to '{project}' ({trip.pushed.address}), "
+            f"{trip.judged:,} verdicts new",
+            err=True,
+        )
+    elif sys.stdin.isatty():
         audits.judge(audits.todo(drawn, audits.read(path)), path, _verdict)
     found = audits.precision(audits.of(folder, {"": rows}))
     lines = [

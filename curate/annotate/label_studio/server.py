@@ -75,7 +75,7 @@ class Server:
         Pages go by the last id and not by number, so that a task that comes or goes meanwhile
         moves no other out of sight.
         """
-        include = ["id", "data", "annotations"]
+        include = ["id", "data", "annotations", "updated_at"]  # the last: of annotations too
         last = 0
         while tasks := self._list(project, "greater", last, include):
             for task in tasks:

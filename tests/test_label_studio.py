@@ -1,0 +1,355 @@
+"""The loop with a real Label Studio: rows go, people with accounts of their own annotate, it all
+comes back; and what can go wrong on the way."""
+
+import json
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from curate_helpers import make_row
+from label_studio import Person, Studio, choose, mark, no, part, write, yes
+
+from curate import record
+from curate.annotate import annotations
+from curate.annotate.annotations import Annotation
+from curate.record import Row
+
+PEOPLE = ("ann", "ben", "cleo")
+
+
+def rows_of(count: int, name: str) -> list[Row]:
+    """Rows half of which their context answers; verifiers disagree on every tenth."""
+    made = []
+    for n in range(count):
+        context = f"Sign {n} of {name} 🔔 stands at mile {n * 7}.\nIt is kept by warden Zoë{n}."
+        answers = [f"mile {n * 7}"] if n % 2 else []
+        row = make_row(
+            f"Where does sign {n} of {name} stand?"
+            if n % 2
+            else f"Who painted sign {n} of {name}?",
+            context,
+            answers,
+            document=f"{name}{n // 4}",
+            reason="" if n % 2 else "evidence_missing",
+            votes={"reader:a": 1.0, "reader:b": float(n % 10 != 0)} if n % 5 == 0 else {},
+        )
+        made.append(row)
+    return made
+
+
+def saved(rows: list[Row], path: Path) -> Path:
+    record.write_table(record.to_table(rows), path)
+    return path
+
+
+def judge(person: Person, task: dict[str, Any], says: bool, **more: Any) -> int:
+    """Annotate a task as the page would: with its answer, or with a reason."""
+    context = task["data"]["context"]
+    place = context.split(" stands at ")[1].split(".")[0]
+    result = [yes(), mark(context, place)] if says else [no(), choose("reason", "evidence_missing")]
+    return person.annotate(task["id"], result, **more)
+
+
+def mistakes(name: str, number: int) -> bool:
+    """Whether someone errs on a task: Ann never, Ben on one of 5, Cleo on one of 3."""
+    return {"ann": False, "ben": number % 5 == 0, "cleo": number % 3 == 0}[name]
+
+
+def by_task(project: dict[str, Any], person: Person) -> dict[str, dict[str, Any]]:
+    return {task["data"]["row"]: task for task in person.tasks(project["id"])}
+
+
+def statuses(out: Path) -> Counter[str]:
+    return Counter(one.status for one in annotations.read(out))
+
+
+def one_of(out: Path, number: int) -> Annotation:
+    return next(one for one in annotations.read(out) if one.annotation_id == number)
+
+
+def test_a_thousand_rows_go_three_people_annotate_and_rows_come_back(
+    label_studio: Studio, tmp_path: Path
+) -> None:
+    rows = rows_of(1000, "round")
+    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    push = ("annotate", "push", path, "--project", "round", "--overlap", 3)
+    push = (*push, "--overlap-share", 0.1)
+    assert label_studio.json(*push)["added"] == 1000
+    again = label_studio.json(*push)
+    assert (again["added"], again["changed"], again["unchanged"]) == (0, 0, 1000)
+
+    project = label_studio.owner.project("round")
+    tasks = label_studio.owner.tasks(project["id"])
+    several = [task for task in tasks if task["overlap"] == 3]
+    assert len(several) == 100 and Counter(task["overlap"] for task in tasks)[1] == 900
+    assert not project["show_collab_predictions"]
+    labels = {row.id: bool(row.sufficient) for row in rows}
+    said: dict[str, dict[str, bool]] = {}
+    for name in PEOPLE:
+        for number, task in enumerate(several[:40]):
+            row = task["data"]["row"]
+            said.setdefault(row, {})[name] = labels[row] != mistakes(name, number)
+            judge(label_studio.person(name), task, said[row][name], seconds=7.0 + number)
+
+    pull = ("annotate", "pull", "--project", "round", "--out", out)
+    pulled = label_studio.json(*pull)
+    assert pulled["annotations"] == {"counts": 120} and pulled["tasks"] == 40
+    found = annotations.read(out)
+    assert {one.annotator for one in found} == {f"{name}@example.org" for name in PEOPLE}
+    assert {one.lead_time for one in found} == {7.0 + number for number in range(40)}
+    for one in found:
+        for text, start in one.said.answers:
+            assert one.row.context[start:].startswith(text) and text.startswith("mile ")
+
+    measured = label_studio.json("annotate", "agreement", out)
+    pairs = [a == b for by in said.values() for a, b in combinations(by.values(), 2)]
+    assert measured["label"]["share"]["value"] == pytest.approx(sum(pairs) / len(pairs))
+    assert measured["label"]["alpha"]["value"] == pytest.approx(nominal_alpha(said))
+    ann = next(one for one in measured["annotators"] if one["annotator"].startswith("ann"))
+    assert ann["annotations"] == 40 and ann["sensitivity"] > 0.9
+
+    final = tmp_path / "final.parquet"
+    counts = label_studio.json("annotate", "adjudicate", out, "--out", final, "--rows", path)
+    assert counts["rows"] == 1000 and counts["labels"]["not judged"] == 960
+    wrong = {row for row, by in said.items() if 2 * sum(by.values()) > 3 != labels[row]}
+    for row in record.read_rows(final):
+        if row.id in said:
+            assert row.sufficient == (sum(said[row.id].values()) >= 2)
+            assert sum(name.startswith("worker:") for name in row.votes) == 3
+    assert counts["dissent"] == sum(
+        min(sum(by.values()), 3 - sum(by.values())) for by in said.values()
+    )
+    assert wrong is not None
+
+    assert label_studio.json(*push)["unchanged"] == 1000
+    first = found[0]
+    label_studio.owner.json(
+        "PATCH",
+        f"/api/annotations/{first.annotation_id}/",
+        json={"result": [no(), choose("reason", "false_premise"), write("comment", "look again")]},
+    )
+    label_studio.owner.http.delete(f"/api/annotations/{found[1].annotation_id}/")
+    pulled = label_studio.json(*pull)
+    assert (pulled["new"], pulled["changed"], pulled["deleted"]) == (0, 1, 1)
+    assert pulled["tasks"] <= 2
+    assert one_of(out, first.annotation_id).said.comment == "look again"
+    assert one_of(out, found[1].annotation_id).status == "deleted"
+    assert label_studio.json(*pull)["tasks"] == 0
+
+
+def nominal_alpha(said: dict[str, dict[str, bool]]) -> float:
+    """Krippendorff's alpha from its definition: observed against expected disagreement."""
+    values = [value for by in said.values() for value in by.values()]
+    n = len(values)
+    observed = sum(
+        sum(a != b for a, b in combinations(by.values(), 2)) * 2 / (len(by) - 1)
+        for by in said.values()
+    )
+    counts = Counter(values)
+    expected = sum(counts[a] * counts[b] for a in counts for b in counts if a != b)
+    return 1 - (n - 1) * observed / expected
+
+
+def test_a_changed_row_updates_its_task_and_what_was_said_of_the_old_one_is_stale(
+    label_studio: Studio, tmp_path: Path
+) -> None:
+    rows = rows_of(4, "changing")
+    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    push = ("annotate", "push", path, "--project", "changing", "--first", "random")
+    label_studio.json(*push)
+    project = label_studio.owner.project("changing")
+    tasks = by_task(project, label_studio.owner)
+    old = judge(label_studio.person("ann"), tasks[rows[1].id], True)
+    kept = judge(label_studio.person("ann"), tasks[rows[3].id], True)
+
+    changed = make_row("Where is sign 1?", rows[1].context, ["mile 7"], id=rows[1].id)
+    relabelled = make_row(rows[3].question, rows[3].context, id=rows[3].id, reason="underspecified")
+    saved([rows[0], changed, rows[2], relabelled], path)
+    assert label_studio.json(*push)["changed"] == 2
+    task = by_task(project, label_studio.owner)[changed.id]
+    assert task["data"]["question"] == "Where is sign 1?" and len(task["predictions"]) == 1
+    new = judge(label_studio.person("ben"), task, True)
+    label_studio.json("annotate", "pull", "--project", "changing", "--out", out)
+    assert {n: one_of(out, n).status for n in (old, kept, new)} == {
+        old: "stale", kept: "counts", new: "counts",
+    }  # fmt: skip
+
+
+def test_what_the_page_does_not_offer_is_kept_and_does_not_count(
+    label_studio: Studio, tmp_path: Path
+) -> None:
+    rows = rows_of(7, "odd")
+    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    label_studio.json("annotate", "push", path, "--project", "odd", "--first", "random")
+    project = label_studio.owner.project("odd")
+    tasks = by_task(project, label_studio.owner)
+    ann = label_studio.person("ann")
+    context = rows[1].context
+    elsewhere = mark(context, "mile 7") | {}
+    elsewhere["value"] = elsewhere["value"] | {"text": "mile 8"}
+    odd = {
+        "the page has no control 'mood'": [yes(), part("mood", "choices", {"choices": ["good"]})],
+        "'sufficient' does not offer 'maybe'": [choose("sufficient", "maybe")],
+        "'mile 7', not 'mile 8'": [yes(), elsewhere],
+        "nothing is chosen": [write("comment", "hm")],
+        "is of kind choices, and not rating": [part("sufficient", "rating", {"rating": 3})],
+    }
+    made = {}
+    for wrong, result in odd.items():
+        made[ann.annotate(tasks[rows[1].id]["id"], result)] = wrong
+    skipped = ann.annotate(tasks[rows[3].id]["id"], [], was_cancelled=True)
+    bad = ann.annotate(tasks[rows[5].id]["id"], [choose("question", "bad")])
+    first = judge(ann, tasks[rows[0].id], True)
+    second = judge(ann, tasks[rows[0].id], False)
+    # A colleague imports the same task once more, and one that is not ours.
+    copy = {key: tasks[rows[2].id][key] for key in ("data", "meta")}
+    strange = {"data": {"question": "Is it?", "context": "It is.", "history": ""}}
+    label_studio.owner.json("POST", f"/api/projects/{project['id']}/import", json=[copy, strange])
+    there = label_studio.owner.tasks(project["id"])
+    twice = [task for task in there if task["data"].get("row") == rows[2].id]
+    assert len(twice) == 2
+    judge(ann, twice[0], True)
+    last = judge(ann, twice[1], False)
+    foreign = next(task for task in there if "row" not in task["data"])
+    ann.annotate(foreign["id"], [yes()])
+
+    pulled = label_studio.json("annotate", "pull", "--project", "odd", "--out", out)
+    found = {one.annotation_id: one for one in annotations.read(out)}
+    for number, wrong in made.items():
+        assert found[number].status == "invalid" and wrong in found[number].detail
+    assert pulled["annotations"] == {"counts": 3, "invalid": 5, "skipped": 1, "superseded": 2}
+    assert found[skipped].status == "skipped" and found[bad].said.bad
+    assert [found[n].status for n in (first, second, last)] == ["superseded", "counts", "counts"]
+    assert pulled["foreign"] == 1 and "It is." in out.with_suffix(".journal.jsonl").read_text()
+    pushed = label_studio.json("annotate", "push", path, "--project", "odd", "--first", "random")
+    assert list(pushed["duplicates"]) == [rows[2].id] and pushed["foreign"] == 1
+
+
+def test_a_page_changed_by_hand_is_told_and_put_back_on_request(
+    label_studio: Studio, tmp_path: Path
+) -> None:
+    path, out = saved(rows_of(3, "page"), tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    push = ("annotate", "push", path, "--project", "page")
+    pull = ("annotate", "pull", "--project", "page", "--out", out)
+    label_studio.json(*push)
+    owner = label_studio.owner
+    number = owner.project("page")["id"]
+    ours = owner.project("page")["label_config"]
+    more = ours.replace("</View>\n", "</View>\n", 1).rstrip()
+    more = more[: -len("</View>")] + '<Rating name="mood" toName="passage"/>'
+    more += '<TextArea name="extra" toName="passage"/></View>'
+    owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": more})
+    done = label_studio.curate(*pull)
+    assert done.returncode == 0 and "'extra' is new, and is not read" in done.stdout
+
+    little = '<View><Text name="passage" value="$context"/>'
+    little += '<Choices name="verdict" toName="passage"><Choice value="x"/></Choices></View>'
+    owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": little})
+    for command in (push, pull):
+        done = label_studio.curate(*command)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "lacks sufficient, answer" in done.stderr and "--reset-page" in done.stderr
+    assert label_studio.json(*push, "--reset-page")["unchanged"] == 3
+    assert label_studio.json(*pull)["page_changes"] == []
+
+
+def test_a_deleted_project_takes_no_work_with_it(label_studio: Studio, tmp_path: Path) -> None:
+    rows = rows_of(2, "gone")
+    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    push = ("annotate", "push", path, "--project", "gone")
+    pull = ("annotate", "pull", "--project", "gone", "--out", out)
+    label_studio.json(*push)
+    owner = label_studio.owner
+    project = owner.project("gone")
+    judge(label_studio.person("ann"), by_task(project, owner)[rows[0].id], False)
+    label_studio.json(*pull)
+    before = out.read_bytes()
+    assert owner.http.delete(f"/api/projects/{project['id']}/").is_success
+    done = label_studio.curate(*pull)
+    assert done.returncode == 1 and "no project 'gone'" in done.stderr
+    assert out.read_bytes() == before
+    label_studio.json(*push)
+    judge(label_studio.person("ben"), by_task(owner.project("gone"), owner)[rows[0].id], True)
+    assert label_studio.json(*pull)["annotations"] == {"counts": 2}
+
+
+def test_both_kinds_of_token_serve_and_a_bad_one_is_told_without_being_shown(
+    label_studio: Studio, tmp_path: Path
+) -> None:
+    import jwt
+
+    path, out = saved(rows_of(2, "token"), tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    pull = ("annotate", "pull", "--project", "token", "--out", out)
+    personal = label_studio.owner.personal_access_token()
+    done = label_studio.curate("annotate", "push", path, "--project", "token", token=personal)
+    assert done.returncode == 0, done.stderr
+    for token in (personal, label_studio.administrator.token):
+        assert label_studio.curate(*pull, token=token).returncode == 0
+    expired = jwt.encode({"exp": 1_000_000, "token_type": "refresh"}, "k" * 32)
+    for token in (expired, "f" * 40):
+        done = label_studio.curate(*pull, token=token)
+        assert done.returncode == 1 and "token is not accepted" in done.stderr, done.stderr
+        assert token not in done.stdout + done.stderr and "Traceback" not in done.stderr
+    log = (label_studio.folder / "server.log").read_text(errors="replace")
+    assert personal not in log and label_studio.administrator.token not in log
+
+
+def test_a_disputed_row_is_decided_in_a_second_pass(label_studio: Studio, tmp_path: Path) -> None:
+    rows = rows_of(6, "dispute")
+    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
+    label_studio.json("annotate", "push", path, "--project", "dispute")
+    owner = label_studio.owner
+    tasks = by_task(owner.project("dispute"), owner)
+    for name, says in (("ann", True), ("ben", False)):
+        judge(label_studio.person(name), tasks[rows[1].id], says)
+        judge(label_studio.person(name), tasks[rows[3].id], True)
+    label_studio.json("annotate", "pull", "--project", "dispute", "--out", out)
+    final = tmp_path / "final.parquet"
+    adjudicate = ("annotate", "adjudicate", out)
+    assert label_studio.json(*adjudicate, "--out", final)["labels"]["undecided"] == 1
+    pushed = label_studio.json(*adjudicate, "--to-project", "dispute-2")
+    assert pushed["added"] == 1
+    second = by_task(owner.project("dispute-2"), owner)[rows[1].id]
+    assert len(second["predictions"]) == 2  # what each of the two said, without their names
+    assert "ann" not in {one["model_version"] for one in second["predictions"]}
+    judge(label_studio.person("cleo"), second, False)
+    later = tmp_path / "second.parquet"
+    label_studio.json("annotate", "pull", "--project", "dispute-2", "--out", later)
+    counts = label_studio.json(*adjudicate, "--second", later, "--out", final)
+    assert "undecided" not in counts["labels"] and counts["dissent"] == 1
+    row = {row.id: row for row in record.read_rows(final)}[rows[1].id]
+    assert row.sufficient is False and row.reason == "evidence_missing" and len(row.votes) == 3
+    dissent = annotations.read(final.with_suffix(".dissent.parquet"))
+    assert [one.annotator for one in dissent] == ["ann@example.org"]
+
+
+def test_the_audit_of_labels_goes_through_label_studio(
+    label_studio: Studio, data_set: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "set"
+    shutil.copytree(data_set, folder)
+    audit = ("audit", "labels", folder, "--sample", 3, "--project", "audit")
+    assert all(not each["judged"] for each in label_studio.json(*audit) or [])
+    owner = label_studio.owner
+    tasks = owner.tasks(owner.project("audit")["id"])
+    labels = {row.id: row for row in record.read_rows(folder)}
+    assert not any(task["predictions"] for task in tasks)
+    ann = label_studio.person("ann")
+    wrong = tasks[0]["data"]["row"]
+    for task in tasks:
+        row = labels[task["data"]["row"]]
+        says = bool(row.sufficient) != (row.id == wrong)
+        ann.annotate(
+            task["id"], [yes(), mark(row.context, row.context.split()[0])] if says else [no()]
+        )
+    done = label_studio.curate(*audit, "--json")
+    found = json.loads(done.stdout)
+    assert sum(each["judged"] for each in found) == len(tasks)
+    assert sum(each["right"] for each in found) == len(tasks) - 1
+    kept = (folder / "judgements.jsonl").read_text()
+    label_studio.curate(*audit)
+    assert (folder / "judgements.jsonl").read_text() == kept
