@@ -6,21 +6,25 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from helpers import ENVIRONMENT, run_command
+from curate_helpers import make_row
+from helpers import BIN, ENVIRONMENT, run_command
 
+from curate import record
 from curate.annotate.label_studio import local
 from curate.annotate.label_studio.local import Administrator
+from curate.record import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 EXECUTABLE = ROOT / ".venv-label-studio" / "bin" / "label-studio"
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # noqa: S105
 
 
 @dataclass
@@ -102,6 +106,7 @@ class Studio:
     owner: Person
     administrator: Administrator
     folder: Path
+    process: "subprocess.Popen[bytes]"
     _people: dict[str, Person] = field(default_factory=dict)
 
     def person(self, name: str) -> Person:
@@ -122,11 +127,46 @@ class Studio:
         """Run `curate` against the server."""
         return run_command("curate", *arguments, env=self.environment(token))
 
+    def start(self, *arguments: object) -> "subprocess.Popen[str]":
+        """Start `curate` against the server, and do not wait."""
+        return subprocess.Popen(
+            [str(BIN / "curate"), *map(str, arguments)],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def killed_during(
+        self, arguments: Sequence[object], begun: Callable[[], bool]
+    ) -> "subprocess.CompletedProcess[str]":
+        """Kill the server once a command has begun; what became of the command."""
+        command = self.start(*arguments)
+        wait_until(begun)
+        self.process.kill()
+        out, err = command.communicate(timeout=120)
+        return subprocess.CompletedProcess(command.args, command.returncode, out, err)
+
+    def kill_command(self, arguments: Sequence[object], begun: Callable[[], bool]) -> None:
+        """Kill a command once it has begun."""
+        command = self.start(*arguments)
+        wait_until(begun)
+        command.kill()
+        command.communicate(timeout=60)
+
     def json(self, *arguments: object) -> dict[str, Any]:
         """Run `curate … --json`, which must succeed."""
         done = self.curate(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
+
+
+def wait_until(so: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.02)
 
 
 def free_port() -> int:
@@ -141,9 +181,9 @@ def studio(folder: Path, port: int | None = None) -> Iterator[Studio]:
     """Start a server on a data folder, new or of before; stopped in the end."""
     if not EXECUTABLE.exists():
         pytest.skip("Label Studio is not installed beside the project: make label-studio-env")
-    with local.serving(EXECUTABLE, folder, port or free_port()) as (address, administrator):
-        owner = log_in(address, administrator.email, administrator.password)
-        yield Studio(address, owner, administrator, folder)
+    with local.serving(EXECUTABLE, folder, port or free_port()) as running:
+        owner = log_in(running.address, running.owner.email, running.owner.password)
+        yield Studio(running.address, owner, running.owner, folder, running.process)
 
 
 def choose(name: str, value: str) -> dict[str, Any]:
@@ -170,3 +210,40 @@ def part(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
 
 yes = functools.partial(choose, "sufficient", "yes")
 no = functools.partial(choose, "sufficient", "no")
+
+
+def rows_of(count: int, name: str) -> list[Row]:
+    """Rows half of which their context answers; verifiers disagree on every tenth."""
+    made = []
+    for n in range(count):
+        context = f"Sign {n} of {name} 🔔 stands at mile {n * 7}.\nIt is kept by warden Zoë{n}."
+        answers = [f"mile {n * 7}"] if n % 2 else []
+        row = make_row(
+            f"Where does sign {n} of {name} stand?"
+            if n % 2
+            else f"Who painted sign {n} of {name}?",
+            context,
+            answers,
+            document=f"{name}{n // 4}",
+            reason="" if n % 2 else "evidence_missing",
+            votes={"reader:a": 1.0, "reader:b": float(n % 10 != 0)} if n % 5 == 0 else {},
+        )
+        made.append(row)
+    return made
+
+
+def saved(rows: list[Row], path: Path) -> Path:
+    record.write_table(record.to_table(rows), path)
+    return path
+
+
+def judge(person: Person, task: dict[str, Any], says: bool, **more: Any) -> int:
+    """Annotate a task as the page would: with its answer, or with a reason."""
+    context = task["data"]["context"]
+    place = context.split(" stands at ")[1].split(".")[0]
+    result = [yes(), mark(context, place)] if says else [no(), choose("reason", "evidence_missing")]
+    return person.annotate(task["id"], result, **more)
+
+
+def by_task(project: dict[str, Any], person: Person) -> dict[str, dict[str, Any]]:
+    return {task["data"]["row"]: task for task in person.tasks(project["id"])}

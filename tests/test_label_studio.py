@@ -5,64 +5,21 @@ import json
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from curate_helpers import make_row
-from label_studio import Person, Studio, choose, mark, no, part, write, yes
+from label_studio import Studio, by_task, choose, judge, mark, no, rows_of, saved, write, yes
 
 from curate import record
 from curate.annotate import annotations
 from curate.annotate.annotations import Annotation
-from curate.record import Row
 
 PEOPLE = ("ann", "ben", "cleo")
-
-
-def rows_of(count: int, name: str) -> list[Row]:
-    """Rows half of which their context answers; verifiers disagree on every tenth."""
-    made = []
-    for n in range(count):
-        context = f"Sign {n} of {name} 🔔 stands at mile {n * 7}.\nIt is kept by warden Zoë{n}."
-        answers = [f"mile {n * 7}"] if n % 2 else []
-        row = make_row(
-            f"Where does sign {n} of {name} stand?"
-            if n % 2
-            else f"Who painted sign {n} of {name}?",
-            context,
-            answers,
-            document=f"{name}{n // 4}",
-            reason="" if n % 2 else "evidence_missing",
-            votes={"reader:a": 1.0, "reader:b": float(n % 10 != 0)} if n % 5 == 0 else {},
-        )
-        made.append(row)
-    return made
-
-
-def saved(rows: list[Row], path: Path) -> Path:
-    record.write_table(record.to_table(rows), path)
-    return path
-
-
-def judge(person: Person, task: dict[str, Any], says: bool, **more: Any) -> int:
-    """Annotate a task as the page would: with its answer, or with a reason."""
-    context = task["data"]["context"]
-    place = context.split(" stands at ")[1].split(".")[0]
-    result = [yes(), mark(context, place)] if says else [no(), choose("reason", "evidence_missing")]
-    return person.annotate(task["id"], result, **more)
 
 
 def mistakes(name: str, number: int) -> bool:
     """Whether someone errs on a task: Ann never, Ben on one of 5, Cleo on one of 3."""
     return {"ann": False, "ben": number % 5 == 0, "cleo": number % 3 == 0}[name]
-
-
-def by_task(project: dict[str, Any], person: Person) -> dict[str, dict[str, Any]]:
-    return {task["data"]["row"]: task for task in person.tasks(project["id"])}
-
-
-def statuses(out: Path) -> Counter[str]:
-    return Counter(one.status for one in annotations.read(out))
 
 
 def one_of(out: Path, number: int) -> Annotation:
@@ -113,7 +70,6 @@ def test_a_thousand_rows_go_three_people_annotate_and_rows_come_back(
     final = tmp_path / "final.parquet"
     counts = label_studio.json("annotate", "adjudicate", out, "--out", final, "--rows", path)
     assert counts["rows"] == 1000 and counts["labels"]["not judged"] == 960
-    wrong = {row for row, by in said.items() if 2 * sum(by.values()) > 3 != labels[row]}
     for row in record.read_rows(final):
         if row.id in said:
             assert row.sufficient == (sum(said[row.id].values()) >= 2)
@@ -121,7 +77,6 @@ def test_a_thousand_rows_go_three_people_annotate_and_rows_come_back(
     assert counts["dissent"] == sum(
         min(sum(by.values()), 3 - sum(by.values())) for by in said.values()
     )
-    assert wrong is not None
 
     assert label_studio.json(*push)["unchanged"] == 1000
     first = found[0]
@@ -175,125 +130,6 @@ def test_a_changed_row_updates_its_task_and_what_was_said_of_the_old_one_is_stal
     assert {n: one_of(out, n).status for n in (old, kept, new)} == {
         old: "stale", kept: "counts", new: "counts",
     }  # fmt: skip
-
-
-def test_what_the_page_does_not_offer_is_kept_and_does_not_count(
-    label_studio: Studio, tmp_path: Path
-) -> None:
-    rows = rows_of(7, "odd")
-    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
-    label_studio.json("annotate", "push", path, "--project", "odd", "--first", "random")
-    project = label_studio.owner.project("odd")
-    tasks = by_task(project, label_studio.owner)
-    ann = label_studio.person("ann")
-    context = rows[1].context
-    elsewhere = mark(context, "mile 7") | {}
-    elsewhere["value"] = elsewhere["value"] | {"text": "mile 8"}
-    odd = {
-        "the page has no control 'mood'": [yes(), part("mood", "choices", {"choices": ["good"]})],
-        "'sufficient' does not offer 'maybe'": [choose("sufficient", "maybe")],
-        "'mile 7', not 'mile 8'": [yes(), elsewhere],
-        "nothing is chosen": [write("comment", "hm")],
-        "is of kind choices, and not rating": [part("sufficient", "rating", {"rating": 3})],
-    }
-    made = {}
-    for wrong, result in odd.items():
-        made[ann.annotate(tasks[rows[1].id]["id"], result)] = wrong
-    skipped = ann.annotate(tasks[rows[3].id]["id"], [], was_cancelled=True)
-    bad = ann.annotate(tasks[rows[5].id]["id"], [choose("question", "bad")])
-    first = judge(ann, tasks[rows[0].id], True)
-    second = judge(ann, tasks[rows[0].id], False)
-    # A colleague imports the same task once more, and one that is not ours.
-    copy = {key: tasks[rows[2].id][key] for key in ("data", "meta")}
-    strange = {"data": {"question": "Is it?", "context": "It is.", "history": ""}}
-    label_studio.owner.json("POST", f"/api/projects/{project['id']}/import", json=[copy, strange])
-    there = label_studio.owner.tasks(project["id"])
-    twice = [task for task in there if task["data"].get("row") == rows[2].id]
-    assert len(twice) == 2
-    judge(ann, twice[0], True)
-    last = judge(ann, twice[1], False)
-    foreign = next(task for task in there if "row" not in task["data"])
-    ann.annotate(foreign["id"], [yes()])
-
-    pulled = label_studio.json("annotate", "pull", "--project", "odd", "--out", out)
-    found = {one.annotation_id: one for one in annotations.read(out)}
-    for number, wrong in made.items():
-        assert found[number].status == "invalid" and wrong in found[number].detail
-    assert pulled["annotations"] == {"counts": 3, "invalid": 5, "skipped": 1, "superseded": 2}
-    assert found[skipped].status == "skipped" and found[bad].said.bad
-    assert [found[n].status for n in (first, second, last)] == ["superseded", "counts", "counts"]
-    assert pulled["foreign"] == 1 and "It is." in out.with_suffix(".journal.jsonl").read_text()
-    pushed = label_studio.json("annotate", "push", path, "--project", "odd", "--first", "random")
-    assert list(pushed["duplicates"]) == [rows[2].id] and pushed["foreign"] == 1
-
-
-def test_a_page_changed_by_hand_is_told_and_put_back_on_request(
-    label_studio: Studio, tmp_path: Path
-) -> None:
-    path, out = saved(rows_of(3, "page"), tmp_path / "rows.parquet"), tmp_path / "said.parquet"
-    push = ("annotate", "push", path, "--project", "page")
-    pull = ("annotate", "pull", "--project", "page", "--out", out)
-    label_studio.json(*push)
-    owner = label_studio.owner
-    number = owner.project("page")["id"]
-    ours = owner.project("page")["label_config"]
-    more = ours.replace("</View>\n", "</View>\n", 1).rstrip()
-    more = more[: -len("</View>")] + '<Rating name="mood" toName="passage"/>'
-    more += '<TextArea name="extra" toName="passage"/></View>'
-    owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": more})
-    done = label_studio.curate(*pull)
-    assert done.returncode == 0 and "'extra' is new, and is not read" in done.stdout
-
-    little = '<View><Text name="passage" value="$context"/>'
-    little += '<Choices name="verdict" toName="passage"><Choice value="x"/></Choices></View>'
-    owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": little})
-    for command in (push, pull):
-        done = label_studio.curate(*command)
-        assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert "lacks sufficient, answer" in done.stderr and "--reset-page" in done.stderr
-    assert label_studio.json(*push, "--reset-page")["unchanged"] == 3
-    assert label_studio.json(*pull)["page_changes"] == []
-
-
-def test_a_deleted_project_takes_no_work_with_it(label_studio: Studio, tmp_path: Path) -> None:
-    rows = rows_of(2, "gone")
-    path, out = saved(rows, tmp_path / "rows.parquet"), tmp_path / "said.parquet"
-    push = ("annotate", "push", path, "--project", "gone")
-    pull = ("annotate", "pull", "--project", "gone", "--out", out)
-    label_studio.json(*push)
-    owner = label_studio.owner
-    project = owner.project("gone")
-    judge(label_studio.person("ann"), by_task(project, owner)[rows[0].id], False)
-    label_studio.json(*pull)
-    before = out.read_bytes()
-    assert owner.http.delete(f"/api/projects/{project['id']}/").is_success
-    done = label_studio.curate(*pull)
-    assert done.returncode == 1 and "no project 'gone'" in done.stderr
-    assert out.read_bytes() == before
-    label_studio.json(*push)
-    judge(label_studio.person("ben"), by_task(owner.project("gone"), owner)[rows[0].id], True)
-    assert label_studio.json(*pull)["annotations"] == {"counts": 2}
-
-
-def test_both_kinds_of_token_serve_and_a_bad_one_is_told_without_being_shown(
-    label_studio: Studio, tmp_path: Path
-) -> None:
-    import jwt
-
-    path, out = saved(rows_of(2, "token"), tmp_path / "rows.parquet"), tmp_path / "said.parquet"
-    pull = ("annotate", "pull", "--project", "token", "--out", out)
-    personal = label_studio.owner.personal_access_token()
-    done = label_studio.curate("annotate", "push", path, "--project", "token", token=personal)
-    assert done.returncode == 0, done.stderr
-    for token in (personal, label_studio.administrator.token):
-        assert label_studio.curate(*pull, token=token).returncode == 0
-    expired = jwt.encode({"exp": 1_000_000, "token_type": "refresh"}, "k" * 32)
-    for token in (expired, "f" * 40):
-        done = label_studio.curate(*pull, token=token)
-        assert done.returncode == 1 and "token is not accepted" in done.stderr, done.stderr
-        assert token not in done.stdout + done.stderr and "Traceback" not in done.stderr
-    log = (label_studio.folder / "server.log").read_text(errors="replace")
-    assert personal not in log and label_studio.administrator.token not in log
 
 
 def test_a_disputed_row_is_decided_in_a_second_pass(label_studio: Studio, tmp_path: Path) -> None:

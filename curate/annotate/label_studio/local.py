@@ -56,8 +56,17 @@ def administrator(folder: Path) -> Administrator:
     return made
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    address: str
+    owner: Administrator
+    process: "subprocess.Popen[bytes]"
+
+
 @contextlib.contextmanager
-def serving(executable: Path, folder: Path, port: int) -> Iterator[tuple[str, Administrator]]:
+def serving(executable: Path, folder: Path, port: int) -> Iterator[Running]:
     """Start the server, wait until it answers, and stop it in the end."""
     if not executable.exists():
         raise UserError(f"{executable}: Label Studio is not installed; run `make label-studio`")
@@ -80,7 +89,7 @@ def serving(executable: Path, folder: Path, port: int) -> Iterator[tuple[str, Ad
         )
     try:
         _wait(server, address, log)
-        yield address, owner
+        yield Running(address, owner, server)
     finally:
         server.send_signal(signal.SIGTERM)
         try:
@@ -113,10 +122,11 @@ def main(executable: Path, folder: Path, port: int) -> None:
     """Serve until interrupted, and let `curate annotate` know the token."""
     click.echo("starting Label Studio (the first time takes a minute) …")
     try:
-        with serving(executable, folder, port) as (address, owner):
-            kept = keyring.keep(address, owner.token)
+        with serving(executable, folder, port) as running:
+            kept = keyring.keep(running.address, running.owner.token)
             click.echo(
-                f"{address}\n  log in as {owner.email}, password {owner.password}\n"
+                f"{running.address}\n  log in as {running.owner.email}, password "
+                f"{running.owner.password}\n"
                 f"  the token for `curate annotate` is in {kept}\n  Ctrl-C stops the server"
             )
             signal.signal(signal.SIGTERM, signal.default_int_handler)
