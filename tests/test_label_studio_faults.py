@@ -1,4 +1,4 @@
-"""Label Studio where something goes wrong: what people did is kept, and the message says what to do."""
+"""Label Studio where something goes wrong: nothing is lost, and messages say what to do."""
 
 from pathlib import Path
 

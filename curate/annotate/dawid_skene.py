@@ -1,5 +1,6 @@
 """Dawid and Skene (1979): who is right how often, and what the truth then is, both by one model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,9 @@ def dawid_skene(
     if not told:
         return Estimate({}, {}, {})
     known = pd.Series({row: label for row, label in gold.items() if row in labels}, dtype=object)
-    model = DawidSkene(n_iter=iterations)
+    # All iterations are made: the library's test for convergence counts a row's prior once for
+    # each of its annotators, and can stop far from where the likelihood is highest.
+    model = DawidSkene(n_iter=iterations, tol=-math.inf)
     model.fit(pd.DataFrame(told), known if len(known) else None)
     probabilities: Any = model.probas_
     # A label that nobody gave is no column.

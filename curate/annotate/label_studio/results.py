@@ -89,15 +89,17 @@ def _span(value: Mapping[str, Any], context: str) -> Span:
         raise Invalid(f"a marked span has no offsets: {str(dict(value))[:80]}")
     if not 0 <= start < end:
         raise Invalid(f"a marked span reaches from {start} to {end}")
-    if not isinstance(text, str) or context[start:end] == text:
-        if not context[start:end].strip():
-            raise Invalid(f"the span {start} to {end} has no text of the passage")
+    if not (context[start:end].strip() if text is None else str(text).strip()):
+        raise Invalid(f"the span {start} to {end} has no words")
+    if text is None or context[start:end] == text:
         return _trimmed(context, start, end)
     units = context.encode("utf-16-le", "surrogatepass")
     begin, stop = (len(units[: 2 * n].decode("utf-16-le", "ignore")) for n in (start, end))
     if context[begin:stop] == text:
         return _trimmed(context, begin, stop)
-    raise Invalid(f"the span {start} to {end} is '{context[start:end][:40]}', not '{text[:40]}'")
+    raise Invalid(
+        f"the span {start} to {end} is '{context[start:end][:40]}', not '{str(text)[:40]}'"
+    )
 
 
 def _trimmed(context: str, start: int, end: int) -> Span:
