@@ -48,7 +48,7 @@ def test_what_the_page_does_not_offer_is_kept_and_does_not_count(
     second = judge(ann, tasks[rows[0].id], False)
     # A colleague imports the same task once more, and one that is not ours.
     copy = {key: tasks[rows[2].id][key] for key in ("data", "meta")}
-    strange = {"data": {"question": "Is it?", "context": "It is.", "history": ""}}
+    strange = {"data": {"question": "Is it?", "context": "It is.", "history": "", "note": ""}}
     label_studio.owner.json("POST", f"/api/projects/{project['id']}/import", json=[copy, strange])
     there = label_studio.owner.tasks(project["id"])
     twice = [task for task in there if task["data"].get("row") == rows[2].id]

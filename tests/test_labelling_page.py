@@ -128,3 +128,23 @@ def test_what_is_marked_and_chosen_on_the_page_is_found_by_pull(
     assert toll.answers == (("two pence", CONTEXT.index("two pence")),)
     lead = [one.lead_time for one in annotations.read(out)]
     assert all(seconds is not None and 0 < seconds < 120 for seconds in lead)
+
+
+@pytest.mark.parametrize("prelabel", [True, False])
+def test_annotators_begin_with_predictions_only_where_that_is_asked_for(
+    label_studio: Studio, page: Any, tmp_path: Path, prelabel: bool
+) -> None:
+    from playwright.sync_api import expect
+
+    row = make_row("Who built it?", CONTEXT, ["Zoë Pell"], source_id=f"{prelabel}")
+    path, name = saved([row], tmp_path / "rows.parquet"), f"prelabel-{prelabel}"
+    push = ("annotate", "push", path, "--project", name)
+    label_studio.json(*push, *(["--prelabel"] if prelabel else []))
+    number = label_studio.owner.project(name)["id"]
+    page.goto(f"{label_studio.address}/projects/{number}/data?labeling=1")
+    page.locator("[class*=richtext__line]", has_text="the toll was").wait_for(timeout=60_000)
+    choice = page.locator("input[name='yes']")
+    expect(choice).to_be_checked(checked=prelabel)
+    expect(page.get_by_text("Zoë Pell", exact=True)).to_have_count(
+        2 if prelabel else 0
+    )  # marked, and listed

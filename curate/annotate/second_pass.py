@@ -1,14 +1,15 @@
 """From annotations to rows, and disputed rows to whoever decides."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate import record
 from curate.annotate import annotations, measure
-from curate.annotate.adjudicate import SaidOf, adjudicate, disputed, pseudonym
+from curate.annotate.adjudicate import adjudicate, disputed
 from curate.annotate.annotations import Annotation
+from curate.annotate.said import Said
 from curate.errors import UserError
 from curate.record import Row
 
@@ -76,22 +77,27 @@ def _dissent(rows: Sequence[Row], found: Sequence[Annotation]) -> list[Annotatio
 
 
 def push(path: Path, name: str, address: str, gold: Mapping[str, Row]) -> "Pushed":
-    """Send the disputed rows to a project of their own, with what each person said to look at."""
-    from curate.annotate.label_studio import predictions, server
+    """Send the disputed rows to a project of their own, with what was said of them as a note."""
+    from curate.annotate.label_studio import server
     from curate.annotate.label_studio.push import Page
     from curate.annotate.label_studio.push import push as push_rows
+    from curate.annotate.label_studio.tasks import task_of
 
     found = annotations.counting(annotations.read(path))
     rows, said = annotations.rows_of(found), annotations.said_of(found)
     differ = [row for row in rows.values() if row.id not in gold and disputed(row, said[row.id])]
-    opinions = _opinions(said, predictions.of_person)
-    page = Page(prelabel=True)
-    return push_rows(server.connect(address), name, differ, opinions, page)
+    tasks = [
+        task_of(row, [], "\n".join(sorted(map(_told, said[row.id].values())))) for row in differ
+    ]
+    return push_rows(server.connect(address), name, tasks, Page())
 
 
-def _opinions(said: SaidOf, of_person: Any) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row, all_ in said.items():
-        for person, one in sorted(all_.items()):
-            found[row].append(of_person(pseudonym(person), one))
-    return found
+def _told(said: Said) -> str:
+    """One person's judgement in a line, without the person."""
+    if said.bad or said.sufficient is None:
+        told = "the question makes no sense"
+    elif said.sufficient:
+        told = "yes: " + ", ".join(f"“{text}”" for text, _ in said.answers)
+    else:
+        told = f"no: {said.reason or 'no reason given'}"
+    return f"{told} ({said.comment})" if said.comment else told

@@ -37,9 +37,10 @@ def round_trip(
     """
     from curate.annotate.label_studio import pull, server
     from curate.annotate.label_studio.push import Page, push
+    from curate.annotate.label_studio.tasks import task_of
 
     to = server.connect(address)
-    pushed = push(to, project, drawn, {}, Page(overlap))
+    pushed = push(to, project, [task_of(row, []) for row in drawn], Page(overlap))
     out = folder / ANNOTATIONS
     pulled = pull.pull(to, project, out)
     return RoundTrip(pushed, pulled, take_in(annotations.read(out), folder / labels.FILE))

@@ -73,7 +73,7 @@ def login(address: str) -> None:
     metavar="FILE|DIR",
     help="Attach a run's answers too: predictions.parquet of `abstain evaluate`.",
 )
-@click.option("--prelabel", is_flag=True, help="Show annotators the predictions.")
+@click.option("--prelabel", is_flag=True, help="Let annotators begin with the predictions.")
 @click.option(
     "--overlap",
     type=click.IntRange(1),
@@ -114,20 +114,22 @@ def push(
     was killed is finished by the next. Of a data-set folder the rows that wait for a label
     (annotate.parquet) are among those sent.
 
-    Verifiers' votes and runs' answers go along as predictions. Annotators see them only with
-    --prelabel: whoever sees a guess tends to agree with it.
+    Verifiers' votes and runs' answers go along as predictions. With --prelabel annotators begin
+    with those of the first run, or else of the votes; without, the labelling page shows none, since
+    whoever sees a guess tends to agree with it (the list of tasks has them for who looks there).
 
     \b
       curate annotate push out/data --project help --limit 200
       curate annotate push out/data --project help-audit --first random --limit 300 --overlap 3
     """
-    from curate.annotate.label_studio import send, server
+    from curate.annotate.label_studio import predictions, send, server
     from curate.annotate.label_studio.push import Page
     from curate.annotate.label_studio.push import push as push_rows
 
-    rows, predictions = send.selection(path, first, limit, runs, gold, overlap, overlap_share, seed)
-    page = Page(overlap, overlap_share, prelabel)
-    done = push_rows(server.connect(address), project, rows, predictions, page, reset_page)
+    tasks = send.tasks(path, first, limit, runs, gold, overlap, overlap_share, seed)
+    shown = send.name_of(runs[0]) if runs else predictions.VOTES
+    page = Page(overlap, overlap_share, shown if prelabel else "")
+    done = push_rows(server.connect(address), project, tasks, page, reset_page)
     console.show(done.to_json(), told_of_push(done, project), as_json)
 
 

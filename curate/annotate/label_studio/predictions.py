@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from curate.annotate.label_studio import config
-from curate.annotate.said import Said
 from curate.errors import UserError
 from curate.generate.checks import span_of
 from curate.record import NOT_A_SPAN, REASONS, Row, read_parquet
@@ -74,13 +73,6 @@ def of_run(name: str, run: Mapping[str, Guess]) -> Callable[[Row], Prediction | 
         return _prediction(name, bool(said.answer), answers, said.reason, said.p_sufficient)
 
     return guess
-
-
-def of_person(name: str, said: Said) -> Prediction:
-    """What someone said, for whoever decides to look at."""
-    if said.bad or said.sufficient is None:
-        return {"model_version": name, "result": [chosen(config.QUESTION, config.BAD)]}
-    return _prediction(name, said.sufficient, list(said.answers), said.reason, None)
 
 
 def _prediction(

@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from curate.annotate.label_studio import config
 from curate.annotate.label_studio.server import Seen, Server
-from curate.annotate.label_studio.tasks import PUSHED, ROW, replacing, task_of
-from curate.record import Row
+from curate.annotate.label_studio.tasks import PUSHED, ROW, replacing
 
 _BATCH = 250  # tasks a request: what a kill can leave undone of the bar's last step
 
@@ -21,7 +20,7 @@ class Page:
 
     overlap: int = 1  # annotators for each of the first tasks, which are ...
     overlap_share: float = 1.0  # ... this share of all
-    prelabel: bool = False  # whether annotators see predictions
+    prelabel: str = ""  # whose predictions annotators begin with
 
 
 @dataclass
@@ -45,12 +44,11 @@ class Pushed:
 def push(
     server: Server,
     name: str,
-    rows: Sequence[Row],
-    predictions: Mapping[str, list[dict[str, Any]]],
+    tasks: Sequence[dict[str, Any]],
     page: Page,
     reset_page: bool = False,
 ) -> Pushed:
-    """Bring a project to hold ``rows``, in their order; it is made where there is none.
+    """Bring a project to hold ``tasks``, in their order; it is made where there is none.
 
     What the project holds is read from the server and not remembered, so that a push killed
     halfway is finished by the same one, and a second one changes nothing.
@@ -67,7 +65,7 @@ def push(
     for seen in server.scan(project.id):
         there[str(seen.data.get(ROW, ""))].append(seen)
     done.foreign = len(there.pop("", []))
-    wanted = {row.id: task_of(row, predictions.get(row.id, [])) for row in rows}
+    wanted = {task["data"][ROW]: task for task in tasks}
     new = [task for number, task in wanted.items() if number not in there]
     _change(server, project.id, wanted, there, done)
     with tqdm(total=len(new), desc="tasks added", unit="task") as bar:
@@ -77,7 +75,8 @@ def push(
             done.added += len(batch)
             bar.update(len(batch))
     # Last, since the server deals overlap out among the tasks that it has.
-    _settle(server, project, page)
+    guesses = {one["model_version"] for task in tasks for one in task["predictions"]}
+    _settle(server, project, page, page.prelabel if page.prelabel in guesses else "")
     return done
 
 
@@ -112,14 +111,18 @@ def _change(
                 bar.update()
 
 
-def _settle(server: Server, project: Any, page: Page) -> None:
+def _settle(server: Server, project: Any, page: Page, prelabel: str) -> None:
     wanted = {
         "maximum_annotations": page.overlap,
         "overlap_cohort_percentage": round(100 * page.overlap_share),
         "show_overlap_first": page.overlap > 1,
-        "show_collab_predictions": page.prelabel,
+        "show_collab_predictions": bool(prelabel),
+        # The server shows predictions of one version alone, and must have some of it by now.
+        "model_version": prelabel,
         "sampling": "Sequential sampling",
     }
-    different = {name: value for name, value in wanted.items() if getattr(project, name) != value}
+    now = {name: getattr(project, name) for name in wanted}
+    now["model_version"] = now["model_version"] or ""
+    different = {name: value for name, value in wanted.items() if now[name] != value}
     if different:
         server.update(project.id, **different)

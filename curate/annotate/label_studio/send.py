@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from curate import record
 from curate.annotate.label_studio import predictions as guesses
 from curate.annotate.label_studio.choose import First, choose, overlap_first
 from curate.annotate.label_studio.predictions import Guess, Prediction
+from curate.annotate.label_studio.tasks import task_of
 from curate.dataset import ANNOTATE
 from curate.errors import UserError
 from curate.files import exists
 from curate.record import Row
 
-Predictions = dict[str, list[Prediction]]
 
-
-def selection(
+def tasks(
     path: Path,
     first: First,
     limit: int | None,
@@ -24,9 +24,9 @@ def selection(
     overlap: int,
     overlap_share: float,
     seed: int,
-) -> tuple[list[Row], Predictions]:
-    """The rows to push, most telling first, and each one's predictions."""
-    answers = {_name(run): guesses.read_run(run) for run in runs}
+) -> list[dict[str, Any]]:
+    """The rows to push, most telling first, each with its predictions."""
+    answers = {name_of(run): guesses.read_run(run) for run in runs}
     if len(answers) < len(runs):
         raise UserError("--predictions: two runs have the same name; rename one's folder")
     merged: dict[str, Guess] = {}
@@ -38,10 +38,10 @@ def selection(
     rows = _mixed(choose(list(candidates.values()), first, merged, seed, limit), known)
     if overlap > 1:
         rows = overlap_first(rows, overlap_share, seed)
-    return rows, {row.id: _of(row, answers) for row in rows}
+    return [task_of(row, _of(row, answers)) for row in rows]
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
     """A run's name: that of the folder with its predictions."""
     return path.stem if path.is_file() and path.stem != "predictions" else path.resolve().name
 

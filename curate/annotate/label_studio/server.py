@@ -178,11 +178,9 @@ def speaking(address: str) -> Iterator[None]:
 
 
 def _told(status: int | None, body: Any) -> str:
-    detail = (
-        body.get("detail") or body.get("validation_errors") or body
-        if isinstance(body, dict)
-        else body
-    )
+    detail = body
+    if isinstance(body, dict):
+        detail = body.get("validation_errors") or body.get("detail") or body
     said = " ".join(str(detail).split())[:500]
     if status == 401:
         return (

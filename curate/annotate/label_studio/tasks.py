@@ -5,7 +5,7 @@ but the project. `SHOWN` is a hash of what annotators see: annotations of other 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.annotate.label_studio.server import Marks, Seen
@@ -17,18 +17,18 @@ _SHOWN_FIELDS = ("question", "context")
 _FIELDS = {field.name for field in dataclasses.fields(Row)}
 
 
-def task_of(row: Row, predictions: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is imported for a row."""
+def task_of(row: Row, predictions: Sequence[dict[str, Any]], note: str = "") -> dict[str, Any]:
+    """What is imported for a row; ``note`` is shown above the passage."""
     seen = {"question": row.question, "context": row.context, "history": told(row.history)}
     rest = dataclasses.asdict(row)
     for name in _SHOWN_FIELDS:
         del rest[name]
     shown = digest(*seen.values())
-    pushed = digest(shown, row.content_hash, repr(rest), repr(predictions))
+    pushed = digest(shown, row.content_hash, repr(rest), repr(predictions), note)
     return {
-        "data": {ROW: row.id, SHOWN: shown, PUSHED: pushed, **seen},
+        "data": {ROW: row.id, SHOWN: shown, PUSHED: pushed, **seen, "note": note},
         "meta": {"row": rest, "before": {}},
-        "predictions": predictions,
+        "predictions": list(predictions),
     }
 
 
