@@ -84,16 +84,23 @@ def test_a_page_changed_by_hand_is_told_and_put_back_on_request(
     more = more[: -len("</View>")] + '<Rating name="mood" toName="passage"/>'
     more += '<TextArea name="extra" toName="passage"/></View>'
     owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": more})
+    task = owner.tasks(number)[0]["id"]
+    mood = part("mood", "rating", {"rating": 3})
+    number_of_it = label_studio.person("ann").annotate(task, [no(), mood, write("extra", "x")])
     done = label_studio.curate(*pull)
     assert done.returncode == 0 and "'extra' is new, and is not read" in done.stdout
+    (said,) = annotations.read(out)
+    assert said.annotation_id == number_of_it and said.status == "counts"
+    owner.http.delete(f"/api/annotations/{number_of_it}/")  # else the server keeps the page
 
     little = '<View><Text name="passage" value="$context"/>'
     little += '<Choices name="verdict" toName="passage"><Choice value="x"/></Choices></View>'
     owner.json("PATCH", f"/api/projects/{number}/", json={"label_config": little})
-    for command in (push, pull):
-        done = label_studio.curate(*command)
-        assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert "lacks sufficient, answer" in done.stderr and "--reset-page" in done.stderr
+    done = label_studio.curate(*push)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "lacks sufficient, answer" in done.stderr and "--reset-page" in done.stderr
+    # What was said on our page is still read: a pull refuses nothing.
+    assert "'sufficient' is gone" in label_studio.json(*pull)["page_changes"]
     assert label_studio.json(*push, "--reset-page")["unchanged"] == 3
     assert label_studio.json(*pull)["page_changes"] == []
 

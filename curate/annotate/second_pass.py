@@ -9,6 +9,7 @@ from curate import record
 from curate.annotate import annotations, measure
 from curate.annotate.adjudicate import adjudicate, disputed
 from curate.annotate.annotations import Annotation
+from curate.annotate.label_studio.send import rows_of
 from curate.annotate.said import Said
 from curate.errors import UserError
 from curate.record import Row
@@ -53,7 +54,7 @@ def _to_write(
     judged: Mapping[str, Row], whole: Path | None, gold: Mapping[str, Row]
 ) -> dict[str, Row]:
     """The judged rows, or all of a file with those judged as they were when people saw them."""
-    rows = {row.id: row for row in record.read_rows(whole)} if whole is not None else dict(judged)
+    rows = {row.id: row for row in rows_of(whole)} if whole is not None else dict(judged)
     for number, row in judged.items():
         now = rows.get(number)
         if now is None:

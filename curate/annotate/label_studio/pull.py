@@ -71,7 +71,7 @@ def pull(server: Server, name: str, out: Path) -> Pulled:
             journal.append(beside(out), journal.TASK, batch, server.address)
             done.tasks += len(batch)
             bar.update(len(batch))
-    write(out, config.controls(project.label_config, link), server.people(), done)
+    write(out, config.readable(project.label_config, link), server.people(), done)
     return done
 
 

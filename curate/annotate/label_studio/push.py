@@ -60,6 +60,7 @@ def push(
         project = server.update(project.id, label_config=config.text())
     link = f"{server.address}/projects/{project.id}"
     done = Pushed(project.id, link)
+    config.check(project.label_config, link)
     done.page_changes = config.changed(project.label_config, link)
     there: dict[str, list[Seen]] = defaultdict(list)
     for seen in server.scan(project.id):

@@ -28,6 +28,8 @@ def read(result: Any, context: str, controls: Controls) -> Said:
     spans: list[Span] = []
     for part in result:
         name, values, value = _part(part, controls)
+        if name not in config.NAMES:
+            continue  # somebody's own addition to the page
         if name == config.ANSWER:
             spans.append(_span(value, context))
         else:
@@ -58,6 +60,8 @@ def _part(part: Any, controls: Controls) -> tuple[str, list[str], Mapping[str, A
     if name not in controls:
         raise Invalid(f"the page has no control '{name}'")
     control = controls[name]
+    if name not in config.NAMES:
+        return name, [], value
     if kind != control.kind:
         raise Invalid(f"'{name}' is of kind {control.kind}, and not {kind}")
     values = value.get("text" if kind == "textarea" else kind)

@@ -34,7 +34,7 @@ def tasks(
         merged = guessed | merged  # the first run given decides
     known = record.read_rows(gold) if gold is not None else []
     sure = {row.id for row in known}
-    candidates = {row.id: row for row in _rows(path) if row.id not in sure}
+    candidates = {row.id: row for row in rows_of(path) if row.id not in sure}
     rows = _mixed(choose(list(candidates.values()), first, merged, seed, limit), known)
     if overlap > 1:
         rows = overlap_first(rows, overlap_share, seed)
@@ -46,7 +46,8 @@ def name_of(path: Path) -> str:
     return path.stem if path.is_file() and path.stem != "predictions" else path.resolve().name
 
 
-def _rows(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[Row]:
+    """A file's rows, or a data set's: its splits, and what waits for a label."""
     rows = record.read_rows(path)
     waiting = path / f"{ANNOTATE}.parquet"
     if path.is_dir() and exists(waiting):

@@ -86,7 +86,7 @@ def serve(name: str, out: Path, address: str, host: str, port: int, target: str 
 
     to = server.connect(address)
     project = to.project(name)
-    controls = config.controls(project.label_config, f"{to.address}/projects/{project.id}")
+    controls = config.readable(project.label_config, f"{to.address}/projects/{project.id}")
     people = to.people()
     secret = secrets.token_urlsafe(24)
     news = asyncio.Event()
