@@ -188,5 +188,5 @@ def test_a_second_pass_or_a_model_of_the_people_overrules_the_count() -> None:
     chief = {row.id: {"chief": no}}
     (second,) = adjudicate({row.id: row}, said, "s", decided=chief).rows
     assert second.sufficient is False and len(second.votes) == 4
-    assert disputed(row, said[row.id]) and not disputed(row, {"p": ann, "q": ann})
-    assert disputed(row, {"p": ann, "q": Said(True, (("Ben", 16),))})
+    assert disputed(said[row.id]) and not disputed({"p": ann, "q": ann})
+    assert disputed({"p": ann, "q": Said(True, (("Ben", 16),))})

@@ -58,7 +58,7 @@ def adjudicate(
     return found
 
 
-def disputed(row: Row, said: Mapping[str, Said]) -> bool:
+def disputed(said: Mapping[str, Said]) -> bool:
     """Whether those who judged a row differ: on its label, its sense, or its answer."""
     from curate.insufficient.readers import agree
 

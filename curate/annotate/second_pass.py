@@ -86,7 +86,7 @@ def push(path: Path, name: str, address: str, gold: Mapping[str, Row]) -> "Pushe
 
     found = annotations.counting(annotations.read(path))
     rows, said = annotations.rows_of(found), annotations.said_of(found)
-    differ = [row for row in rows.values() if row.id not in gold and disputed(row, said[row.id])]
+    differ = [row for row in rows.values() if row.id not in gold and disputed(said[row.id])]
     tasks = [
         task_of(row, [], "\n".join(sorted(map(_told, said[row.id].values())))) for row in differ
     ]

@@ -13,7 +13,6 @@ from curate.audit.labels import Judgement, Opinion
 from curate.record import Row
 
 if TYPE_CHECKING:
-    from curate.annotate.label_studio.pull import Pulled
     from curate.annotate.label_studio.push import Pushed
 
 ANNOTATIONS = "audit.parquet"
@@ -24,7 +23,6 @@ class RoundTrip:
     """What went and what came."""
 
     pushed: "Pushed"
-    pulled: "Pulled"
     judged: int  # verdicts that are new or other than before
 
 
@@ -42,8 +40,8 @@ def round_trip(
     to = server.connect(address)
     pushed = push(to, project, [task_of(row, []) for row in drawn], Page(overlap))
     out = folder / ANNOTATIONS
-    pulled = pull.pull(to, project, out)
-    return RoundTrip(pushed, pulled, take_in(annotations.read(out), folder / labels.FILE))
+    pull.pull(to, project, out)
+    return RoundTrip(pushed, take_in(annotations.read(out), folder / labels.FILE))
 
 
 def take_in(found: Iterable[annotations.Annotation], path: Path) -> int:

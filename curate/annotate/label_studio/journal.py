@@ -17,7 +17,7 @@ from curate.errors import os_error
 from curate.files import exists, parse_json
 
 TASK, EVENT = "task", "webhook"
-_DELETED = "ANNOTATIONS_DELETED"
+DELETED = "ANNOTATIONS_DELETED"  # the event that brings no annotation, only numbers
 Key = tuple[str, int, int]  # server, project and task
 
 
@@ -96,7 +96,7 @@ def _take_task(tasks: dict[Key, Task], server: str, raw: dict[str, Any]) -> None
 
 def _take_event(tasks: dict[Key, Task], server: str, payload: dict[str, Any]) -> None:
     """An event brings one annotation with its task, or names those that were deleted."""
-    if payload.get("action") == _DELETED:
+    if payload.get("action") == DELETED:
         gone = {one["id"] for one in payload.get("annotations") or []}
         for task in tasks.values():
             task.deleted |= gone & task.annotations.keys()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 HEADER = "X-Grounded-Abstain"  # with a secret that only the server was told
-ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", journal.DELETED)
 _PAUSE = 1.0  # seconds without an event before the table is written anew
 _LARGEST = 16 * 2**20  # bytes of an event
 Handler = Callable[["Request"], Awaitable["Response"]]
@@ -57,7 +57,7 @@ def handler(journal_file: Path, address: str, secret: str, arrived: Callable[[],
 
 def _check(payload: Any) -> None:
     """Raises where the journal could not be read with this in it."""
-    if payload["action"] == "ANNOTATIONS_DELETED":
+    if payload["action"] == journal.DELETED:
         _ = [one["id"] for one in payload["annotations"]]
     elif payload["action"] in ACTIONS:
         _ = payload["annotation"]["id"], payload["annotation"]["updated_at"]
