@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from curate_helpers import make_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.annotate import agreement, measure
+from curate import record
+from curate.annotate import agreement, annotations, measure, second_pass
 from curate.annotate.adjudicate import adjudicate, disputed, pseudonym
 from curate.annotate.annotations import Annotation
 from curate.annotate.dawid_skene import dawid_skene
@@ -135,6 +137,29 @@ def test_dawid_and_skene_as_a_slow_version_has_it_and_better_than_counting(known
     assert found.sensitivity["a"] > 0.85 > 0.75 > found.sensitivity["e"]  # type: ignore[operator]
 
 
+def test_where_all_always_say_the_same_the_model_believes_them_but_for_what_is_known() -> None:
+    said = {"a": {"p": True, "q": True}, "b": {"p": True, "q": True}, "c": {"q": True}}
+    found = dawid_skene(said, {"b": False})
+    assert found.suffices == {"a": 1.0, "b": 0.0, "c": 1.0}
+    assert found.sensitivity == {"p": 1.0, "q": 1.0}
+    assert found.specificity == {"p": 0.0, "q": 0.0}
+    assert dawid_skene(said, {}).specificity == {"p": None, "q": None}
+
+
+def test_an_interval_of_fleiss_kappa_is_of_one_number_of_raters() -> None:
+    # 51 things that two people judged by the toss of a coin, 49 on which three agree.
+    judged: dict[str, dict[str, str]] = {}
+    draw = random.Random(1)
+    for n in range(100):
+        same = draw.choice(["yes", "no"])
+        if n < 51:
+            judged[str(n)] = {"a": same, "b": draw.choice(["yes", "no"])}
+        else:
+            judged[str(n)] = dict.fromkeys("abc", same)
+    found = agreement.intervals(judged, {thing: thing for thing in judged})["fleiss_kappa"]
+    assert found["high"] is not None and found["high"] < 0.6
+
+
 def test_each_reason_and_the_answers_are_measured_apart() -> None:
     rows = [make_row(f"Who is {n}?", f"It is Ann or Ben, {n}.", ["Ann"]) for n in range(4)]
     ann, ben, bad = (("Ann", 6),), (("Ben", 13),), Said(None, bad=True)
@@ -175,6 +200,8 @@ def test_most_decide_and_what_the_others_said_stays_as_a_vote() -> None:
     assert decided(Said(True), label=True)[0].counts == {"confirmed": 1}
     assert decided(no, label=True)[0].rows[0].reason == "false_premise"
     bad = Said(None, bad=True, comment="gibberish")
+    for divided in ((bad, ann), (bad, bad, no, no)):
+        assert decided(*divided)[0].counts == {"undecided": 1}
     (dropped,) = decided(bad, bad, ann)[0].dropped
     assert dropped.drop_reason == "question_makes_no_sense" and "gibberish" in dropped.detail
 
@@ -190,3 +217,39 @@ def test_a_second_pass_or_a_model_of_the_people_overrules_the_count() -> None:
     assert second.sufficient is False and len(second.votes) == 4
     assert disputed(said[row.id]) and not disputed({"p": ann, "q": ann})
     assert disputed({"p": ann, "q": Said(True, (("Ben", 16),))})
+
+
+def test_known_rows_that_were_mixed_in_are_not_missed_among_those_written(tmp_path: Path) -> None:
+    known, ours = (make_row(f"Who is {n}?", f"It is Ann, {n}.", ["Ann"]) for n in range(2))
+    no, yes = Said(False), Said(True, (("Ann", 6),))
+    found = [
+        Annotation(row, person, said, "2026-01-01", 3.0)
+        for row, person, said in ((known, "p", yes), (ours, "p", yes), (ours, "q", no))
+    ]
+    annotations.write(found, tmp_path / "said.parquet")
+    record.write_table(record.to_table([ours]), tmp_path / "rows.parquet")
+    counts = second_pass.settle(
+        *(tmp_path / "said.parquet", tmp_path / "out.parquet", "majority", None),
+        *(tmp_path / "rows.parquet", {known.id: known}),
+    )
+    assert counts["labels"] == {"undecided": 1}
+
+
+def test_whoever_is_overruled_is_kept_as_dissent(tmp_path: Path) -> None:
+    senseless, renamed = (make_row(f"Who is {n}?", f"It is Ann or Ben, {n}.") for n in range(2))
+    bad, ann, ben = Said(None, bad=True), Said(True, (("Ann", 6),)), Said(True, (("Ben", 13),))
+    said = [
+        (senseless, "p", bad),
+        (senseless, "q", bad),
+        (senseless, "r", ann),
+        (renamed, "p", ann),
+    ]
+    files = [tmp_path / name for name in ("said.parquet", "out.parquet", "second.parquet")]
+    annotations.write([Annotation(*one, "2026-01-01", 3.0) for one in said], files[0])
+    annotations.write([Annotation(renamed, "chief", ben, "2026-01-02", 3.0)], files[2])
+    second_pass.settle(files[0], files[1], "majority", files[2], None, {})
+    dissent = annotations.read(files[1].with_suffix(".dissent.parquet"))
+    assert [(one.row.id, one.annotator) for one in dissent] == [
+        (senseless.id, "r"),
+        (renamed.id, "p"),
+    ]

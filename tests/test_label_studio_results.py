@@ -10,9 +10,17 @@ import pytest
 from curate_helpers import make_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_studio import choose, mark, no, write, yes
+from label_studio import choose, mark, no, saved, write, yes
 
-from curate.annotate.label_studio import config, journal, keyring, predictions, results, tasks
+from curate.annotate.label_studio import (
+    config,
+    journal,
+    keyring,
+    predictions,
+    results,
+    send,
+    tasks,
+)
 from curate.annotate.label_studio.choose import choose as choose_rows
 from curate.annotate.label_studio.choose import overlap_first
 from curate.annotate.label_studio.predictions import Guess
@@ -178,3 +186,31 @@ def test_a_token_that_others_may_read_is_refused(
     assert "secret" not in str(problem.value)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", " mine ")
     assert keyring.token("http://a:1") == "mine"
+
+
+@pytest.mark.parametrize("secret", ["one\ntwo", "“quoted”", "a b"])
+def test_what_is_no_token_is_refused_without_a_word_of_it(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(keyring.TOKEN_VARIABLE, secret)
+    with pytest.raises(UserError, match="holds no token") as refused:
+        keyring.token("http://a:1")
+    assert secret not in str(refused.value)
+
+
+def test_known_rows_bring_no_vote_and_runs_are_named_by_their_folders(tmp_path: Path) -> None:
+    known = make_row("Who is it?", "It is Ann.", ["Ann"])
+    other = make_row("Where is it?", "It is here.", ["here"])
+    path, gold = tmp_path / "rows.parquet", tmp_path / "gold.parquet"
+    saved([known, other], path)
+    saved([known], gold)
+    made = send.tasks(path, "random", None, [], gold, 1, 1.0, seed=1)
+    votes = {task["data"]["row"]: task["predictions"] for task in made}
+    assert votes[known.id] == [] and len(votes[other.id]) == 1
+    assert send.name_of(tmp_path / "rows.parquet") == "rows"
+
+
+def test_a_relation_between_spans_spoils_no_annotation() -> None:
+    relation = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    context = "It is Ann."
+    assert results.read([yes(), mark(context, "Ann"), relation], context, CONTROLS).sufficient

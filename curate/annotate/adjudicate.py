@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from curate.annotate.said import Said, Span
 from curate.record import REASONS, Dropped, Row, digest
@@ -11,6 +12,8 @@ from curate.text import normalise
 
 SaidOf = Mapping[str, Mapping[str, Said]]  # row's id → person → what they say
 NO_SENSE = "question_makes_no_sense"
+BAD: Literal["bad question"] = "bad question"
+Opinion = Literal["yes", "no", "bad question"]
 
 
 @dataclass
@@ -45,13 +48,13 @@ def adjudicate(
     for row in rows.values():
         everyone = {**said.get(row.id, {}), **(decided or {}).get(row.id, {})}
         deciding = (decided or {}).get(row.id) or everyone
-        bad = [one for one in deciding.values() if one.bad]
-        if 2 * len(bad) > len(deciding):
+        most = majority(deciding.values())
+        if most == BAD:
             detail = "; ".join(one.comment for one in deciding.values() if one.comment)
             found.dropped.append(Dropped(_with_votes(row, everyone), step, NO_SENSE, detail))
             continue
         probability = None if deciding is not everyone else (weighed or {}).get(row.id)
-        judged = _judged(row, list(deciding.values()), probability) if deciding else row
+        judged = _judged(row, list(deciding.values()), most, probability) if deciding else row
         judged = _with_votes(judged, everyone)
         found.counts[_what_became(row, judged, bool(everyone))] += 1
         found.rows.append(judged)
@@ -89,11 +92,26 @@ def _with_votes(row: Row, said: Mapping[str, Said]) -> Row:
     return dataclasses.replace(row, votes=row.votes | votes)
 
 
-def _judged(row: Row, said: Sequence[Said], probability: float | None) -> Row:
-    yes = [one for one in said if one.sufficient is True]
-    no = [one for one in said if one.sufficient is False]
+def opinion(said: Said) -> Opinion:
+    """What one person says of a row, in a word."""
+    if said.bad or said.sufficient is None:
+        return BAD
+    return "yes" if said.sufficient else "no"
+
+
+def majority(said: Iterable[Said]) -> Opinion | None:
+    """What more people say than anything else; None where they are divided."""
+    counts = Counter(map(opinion, said)).most_common(2)
+    if not counts or (len(counts) > 1 and counts[0][1] == counts[1][1]):
+        return None
+    return counts[0][0]
+
+
+def _judged(row: Row, said: Sequence[Said], most: Opinion | None, probability: float | None) -> Row:
+    yes = [one for one in said if opinion(one) == "yes"]
+    no = [one for one in said if opinion(one) == "no"]
     if probability is None:
-        sufficient = None if len(yes) == len(no) else len(yes) > len(no)
+        sufficient = None if most is None else most == "yes"
     else:
         sufficient = None if probability == 0.5 else probability > 0.5
     answers = _answers(yes)

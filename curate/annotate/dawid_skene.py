@@ -1,6 +1,7 @@
 """Dawid and Skene (1979): who is right how often, and what the truth then is, both by one model."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ def dawid_skene(
     ]
     if not told:
         return Estimate({}, {}, {})
+    if len({one["label"] for one in told}) == 1:
+        return _unanimous(labels, gold, bool(told[0]["label"]))
     known = pd.Series({row: label for row, label in gold.items() if row in labels}, dtype=object)
     # All iterations are made: the library's test for convergence counts a row's prior once for
     # each of its annotators, and can stop far from where the likelihood is highest.
@@ -64,3 +67,23 @@ def dawid_skene(
         return {p: errors.get((p, true, true), 0.0) if sums[p] > 0 else None for p in people}
 
     return Estimate(suffices, skill(True), skill(False))
+
+
+def _unanimous(
+    labels: Mapping[str, Mapping[str, bool]], gold: Mapping[str, bool], label: bool
+) -> Estimate:
+    """Where everyone always says the same: it is so, but for what is known to be otherwise.
+
+    The likelihood could not tell: with a known row that contradicts them, it is highest where all
+    of them are always wrong.
+    """
+    truth = {row: gold.get(row, label) for row, said in labels.items() if said}
+    met: dict[str, set[bool]] = defaultdict(set)
+    for row, true in truth.items():
+        for person in labels[row]:
+            met[person].add(true)
+    return Estimate(
+        {row: float(true) for row, true in truth.items()},
+        {p: float(label) if True in kinds else None for p, kinds in met.items()},
+        {p: float(not label) if False in kinds else None for p, kinds in met.items()},
+    )

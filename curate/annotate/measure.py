@@ -8,14 +8,12 @@ from typing import Any
 
 from curate import bootstrap
 from curate.annotate import agreement, annotations
+from curate.annotate.adjudicate import Opinion, opinion
 from curate.annotate.annotations import Annotation
 from curate.annotate.dawid_skene import Estimate, dawid_skene
 from curate.annotate.said import Said, is_right
 from curate.bootstrap import Interval
 from curate.record import Row
-
-BAD = "bad question"
-_NAMES = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,10 @@ def measure(found: Iterable[Annotation], gold: Mapping[str, Row], seed: int = 13
     )
 
 
-def labels(said: Mapping[str, Mapping[str, Said]]) -> dict[str, dict[str, str]]:
+def labels(said: Mapping[str, Mapping[str, Said]]) -> dict[str, dict[str, Opinion]]:
     """Yes, no or a bad question, by row and person."""
     return {
-        row: {
-            person: BAD if one.bad or one.sufficient is None else _NAMES[one.sufficient]
-            for person, one in all_.items()
-        }
-        for row, all_ in said.items()
+        row: {person: opinion(one) for person, one in all_.items()} for row, all_ in said.items()
     }
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from curate import record
 from curate.annotate import annotations, measure
-from curate.annotate.adjudicate import adjudicate, disputed
+from curate.annotate.adjudicate import BAD, Adjudicated, adjudicate, disputed, opinion
 from curate.annotate.annotations import Annotation
-from curate.annotate.label_studio.send import rows_of
+from curate.annotate.label_studio.send import rows_to_send
 from curate.annotate.said import Said
 from curate.errors import UserError
+from curate.insufficient.readers import agree
 from curate.record import Row
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def settle(
         for row in result.rows:
             if row.id in weighed:
                 row.votes["dawid_skene"] = weighed[row.id]
-    dissent = _dissent(result.rows, [*found, *later])
+    dissent = _dissent(result, [*found, *later])
     record.write_table(record.to_table(result.rows), out)
     record.write_table(record.dropped_to_table(result.dropped), out.with_suffix(".dropped.parquet"))
     annotations.write(dissent, out.with_suffix(".dissent.parquet"))
@@ -54,8 +55,10 @@ def _to_write(
     judged: Mapping[str, Row], whole: Path | None, gold: Mapping[str, Row]
 ) -> dict[str, Row]:
     """The judged rows, or all of a file with those judged as they were when people saw them."""
-    rows = {row.id: row for row in rows_of(whole)} if whole is not None else dict(judged)
+    rows = {row.id: row for row in rows_to_send(whole)} if whole is not None else dict(judged)
     for number, row in judged.items():
+        if number in gold:  # mixed in, and never part of what is written
+            continue
         now = rows.get(number)
         if now is None:
             raise UserError(f"{whole}: row {number}, which was annotated, is not in it")
@@ -67,14 +70,21 @@ def _to_write(
     return {number: row for number, row in rows.items() if number not in gold}
 
 
-def _dissent(rows: Sequence[Row], found: Sequence[Annotation]) -> list[Annotation]:
-    labels = {row.id: row.sufficient for row in rows}
-    return [
-        one
-        for one in found
-        if labels.get(one.row.id) is not None
-        and (one.said.bad or one.said.sufficient != labels[one.row.id])
-    ]
+def _dissent(result: Adjudicated, found: Sequence[Annotation]) -> list[Annotation]:
+    """Who says otherwise than what came out: another label, or none of the answers."""
+    rows = {row.id: row for row in result.rows if row.sufficient is not None}
+    dropped = {one.row.id for one in result.dropped}
+
+    def dissents(one: Annotation) -> bool:
+        said, row = opinion(one.said), rows.get(one.row.id)
+        if row is None:
+            return one.row.id in dropped and said != BAD
+        if said != ("yes" if row.sufficient else "no"):
+            return True
+        given = [text for text, _ in one.said.answers]
+        return bool(given) and not any(agree(text, row.answers) for text in given)
+
+    return [one for one in found if dissents(one)]
 
 
 def push(path: Path, name: str, address: str, gold: Mapping[str, Row]) -> "Pushed":

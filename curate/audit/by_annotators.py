@@ -1,16 +1,16 @@
 """The audit's sample judged in Label Studio: there with labels unseen, and back as judgements."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.annotate import annotations
+from curate.annotate.adjudicate import BAD, majority
 from curate.annotate.said import Said
 from curate.audit import labels
 from curate.audit.labels import Judgement, Opinion
-from curate.record import Row
+from curate.record import Row, digest
 
 if TYPE_CHECKING:
     from curate.annotate.label_studio.push import Pushed
@@ -38,7 +38,9 @@ def round_trip(
     from curate.annotate.label_studio.tasks import task_of
 
     to = server.connect(address)
-    pushed = push(to, project, [task_of(row, []) for row in drawn], Page(overlap))
+    # Rows of one method mostly have one label: in the sample's order, each would tell the next.
+    mixed = sorted(drawn, key=lambda row: digest("order", row.id))
+    pushed = push(to, project, [task_of(row, []) for row in mixed], Page(overlap))
     out = folder / ANNOTATIONS
     pull.pull(to, project, out)
     return RoundTrip(pushed, take_in(annotations.read(out), folder / labels.FILE))
@@ -64,8 +66,5 @@ def take_in(found: Iterable[annotations.Annotation], path: Path) -> int:
 
 def opinion(said: Iterable[Said]) -> Opinion:
     """What most say; nobody can tell of a bad question, nor where people are divided."""
-    counts = Counter(None if one.bad else one.sufficient for one in said)
-    (most, count), *others = counts.most_common(2)
-    if most is None or (others and others[0][1] == count):
-        return "unsure"
-    return "yes" if most else "no"
+    most = majority(said)
+    return "unsure" if most is None or most == BAD else most

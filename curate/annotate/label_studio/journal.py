@@ -98,8 +98,9 @@ def _take_event(tasks: dict[Key, Task], server: str, payload: dict[str, Any]) ->
     """An event brings one annotation with its task, or names those that were deleted."""
     if payload.get("action") == DELETED:
         gone = {one["id"] for one in payload.get("annotations") or []}
-        for task in tasks.values():
-            task.deleted |= gone & task.annotations.keys()
+        for (of, _, _), task in tasks.items():
+            if of == server:  # another server's annotations have the same numbers
+                task.deleted |= gone & task.annotations.keys()
         return
     annotation, raw = payload["annotation"], payload["task"]
     project = payload["project"]["id"]

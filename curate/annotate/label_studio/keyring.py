@@ -28,19 +28,29 @@ def path() -> Path:
 def token(address: str) -> str:
     """The token for a server; raises `UserError` where there is none."""
     if given := os.environ.get(TOKEN_VARIABLE, "").strip():
-        return given
+        return sound(given, TOKEN_VARIABLE)
     known = _read().get(address.rstrip("/"))
     if known is None:
         raise UserError(
             f"no token for {address}: put one into {TOKEN_VARIABLE}, or run `curate annotate login "
             f"--url {address}`; Label Studio shows yours under Account & Settings, Access Token"
         )
-    return known
+    return sound(known, str(path()))
+
+
+def sound(secret: str, where: str) -> str:
+    """The token, if it can be sent as one; what it is, is told to nobody, in no error either."""
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise UserError(
+            f"{where}: holds no token: a token has no spaces, line ends or special characters; "
+            "copy it anew from Label Studio's Account & Settings"
+        )
+    return secret
 
 
 def keep(address: str, secret: str) -> Path:
     """Keep a token for a server, readable by its owner alone; returns the file."""
-    known = _read() | {address.rstrip("/"): secret}
+    known = _read() | {address.rstrip("/"): sound(secret, "what was given")}
     file = path()
     write_secret(file, known)
     return file

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,7 @@ def serving(executable: Path, folder: Path, port: int) -> Iterator[Running]:
     folder = folder.resolve()
     owner = administrator(folder)
     address = f"http://127.0.0.1:{port}"
+    _refuse_taken(port)
     command = [str(executable), "start", "--no-browser", "--internal-host", "127.0.0.1"]
     command += ["-p", str(port), "--data-dir", str(folder), "--enable-legacy-api-token"]
     environment = os.environ | _SETTINGS | {"LABEL_STUDIO_BASE_DATA_DIR": str(folder)}
@@ -97,6 +99,19 @@ def serving(executable: Path, folder: Path, port: int) -> Iterator[Running]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _refuse_taken(port: int) -> None:
+    """Label Studio would go to another port without a word, and whoever is there would answer."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} is taken ({error.strerror}): a server runs there already, or give "
+                "another one, as in `make label-studio PORT=8081`"
+            ) from error
 
 
 def _wait(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -56,13 +56,15 @@ def pull(server: Server, name: str, out: Path) -> Pulled:
     done = Pulled(page_changes=config.changed(project.label_config, link))
     known, _ = journal.read(beside(out))
     fetch = []
-    for seen in server.scan(project.id):
+    for seen in server.scan(project.id, with_data=False):
         task = known.get((server.address, project.id, seen.id))
         before = task.listed if task else {}
-        if seen.annotations != before:
+        # An event may have told of one that is gone by now, and that no pull ever listed.
+        gone = task.annotations.keys() - task.deleted - seen.annotations.keys() if task else set()
+        if seen.annotations != before or gone:
             fetch.append(seen.id)
             done.new += len(seen.annotations.keys() - before.keys())
-            done.deleted += len(before.keys() - seen.annotations.keys())
+            done.deleted += len((before.keys() - seen.annotations.keys()) | gone)
             both = before.keys() & seen.annotations.keys()
             done.changed += sum(before[number] != seen.annotations[number] for number in both)
     with tqdm(total=len(fetch), desc="tasks pulled", unit="task") as bar:

@@ -63,7 +63,7 @@ def push(
     config.check(project.label_config, link)
     done.page_changes = config.changed(project.label_config, link)
     there: dict[str, list[Seen]] = defaultdict(list)
-    for seen in server.scan(project.id):
+    for seen in server.scan(project.id, with_data=True):
         there[str(seen.data.get(ROW, ""))].append(seen)
     done.foreign = len(there.pop("", []))
     wanted = {task["data"][ROW]: task for task in tasks}

@@ -27,6 +27,8 @@ def read(result: Any, context: str, controls: Controls) -> Said:
     chosen: Chosen = {}
     spans: list[Span] = []
     for part in result:
+        if isinstance(part, dict) and part.get("type") == "relation":
+            continue  # between spans, drawn by hand; it answers nothing
         name, values, value = _part(part, controls)
         if name not in config.NAMES:
             continue  # somebody's own addition to the page
@@ -57,7 +59,7 @@ def _part(part: Any, controls: Controls) -> tuple[str, list[str], Mapping[str, A
     if not isinstance(part, dict) or not isinstance(part.get("value"), dict):
         raise Invalid(f"a part of it is no result: {str(part)[:80]}")
     name, kind, value = part.get("from_name"), part.get("type"), part["value"]
-    if name not in controls:
+    if not isinstance(name, str) or name not in controls:
         raise Invalid(f"the page has no control '{name}'")
     control = controls[name]
     if name not in config.NAMES:

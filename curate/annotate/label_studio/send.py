@@ -34,19 +34,22 @@ def tasks(
         merged = guessed | merged  # the first run given decides
     known = record.read_rows(gold) if gold is not None else []
     sure = {row.id for row in known}
-    candidates = {row.id: row for row in rows_of(path) if row.id not in sure}
+    candidates = {row.id: row for row in rows_to_send(path) if row.id not in sure}
     rows = _mixed(choose(list(candidates.values()), first, merged, seed, limit), known)
     if overlap > 1:
         rows = overlap_first(rows, overlap_share, seed)
-    return [task_of(row, _of(row, answers)) for row in rows]
+    # A vote or label sent along with a known row would show what annotators are measured by.
+    return [task_of(row, _of(row, answers, votes=row.id not in sure)) for row in rows]
 
 
 def name_of(path: Path) -> str:
     """A run's name: that of the folder with its predictions."""
-    return path.stem if path.is_file() and path.stem != "predictions" else path.resolve().name
+    if path.is_file() and path.stem != "predictions":
+        return path.stem
+    return (path.parent if path.is_file() else path).resolve().name
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_to_send(path: Path) -> list[Row]:
     """A file's rows, or a data set's: its splits, and what waits for a label."""
     rows = record.read_rows(path)
     waiting = path / f"{ANNOTATE}.parquet"
@@ -65,7 +68,7 @@ def _mixed(rows: list[Row], known: list[Row]) -> list[Row]:
     return [row for _, row in sorted(placed, key=lambda one: one[0])]
 
 
-def _of(row: Row, answers: dict[str, dict[str, Guess]]) -> list[Prediction]:
-    found = [guesses.of_votes(row)]
+def _of(row: Row, answers: dict[str, dict[str, Guess]], votes: bool) -> list[Prediction]:
+    found = [guesses.of_votes(row)] if votes else []
     found += [guesses.of_run(name, run)(row) for name, run in answers.items()]
     return [one for one in found if one is not None]

@@ -19,7 +19,7 @@ class Seen:
     """What a listing tells of a task: its data and what annotations it has."""
 
     id: int
-    data: dict[str, Any]
+    data: dict[str, Any]  # empty where it was not asked for
     annotations: Marks
 
 
@@ -69,18 +69,19 @@ class Server:
         with speaking(self.address):
             return self.client.projects.update(project, **settings)
 
-    def scan(self, project: int) -> Iterator[Seen]:
+    def scan(self, project: int, with_data: bool) -> Iterator[Seen]:
         """All tasks, by id: what each holds, and which annotations, without their contents.
 
         Pages go by the last id and not by number, so that a task that comes or goes meanwhile
         moves no other out of sight.
         """
-        include = ["id", "data", "annotations", "updated_at"]  # the last: of annotations too
+        include = ["id", "annotations", "updated_at"]  # the last: of annotations too
+        include += ["data"] if with_data else []
         last = 0
         while tasks := self._list(project, "greater", last, include):
             for task in tasks:
                 marks = {mark["id"]: mark["updated_at"] for mark in task.get("annotations") or []}
-                yield Seen(task["id"], task["data"], marks)
+                yield Seen(task["id"], task.get("data") or {}, marks)
             last = tasks[-1]["id"]
 
     def tasks(self, project: int, ids: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
@@ -110,7 +111,10 @@ class Server:
         """New tasks, all of them or none."""
         with speaking(self.address):
             self.client.projects.import_tasks(
-                project, request=tasks, request_options={"timeout_in_seconds": _SECONDS}
+                project,
+                request=tasks,
+                # Not tried again: what an answer was lost for may be there, and would be twice.
+                request_options={"timeout_in_seconds": _SECONDS, "max_retries": 0},
             )
 
     def change(self, task: int, new: dict[str, Any]) -> None:
@@ -154,7 +158,7 @@ def connect(address: str, secret: str | None = None) -> Server:
             "Label Studio's client is not installed: pip install 'grounded-abstain[annotate]'"
         ) from error
     address = address.rstrip("/")
-    secret = secret or keyring.token(address)
+    secret = keyring.sound(secret, "what was given") if secret else keyring.token(address)
     with speaking(address):
         # A personal access token is looked at here, and may have expired.
         return Server(address, LabelStudio(base_url=address, api_key=secret, timeout=_SECONDS))

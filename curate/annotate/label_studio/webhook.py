@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import json
 import secrets
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,6 +108,8 @@ def serve(name: str, out: Path, address: str, host: str, port: int, target: str 
     receive = handler(pull.beside(out), to.address, secret, news.set)
     where = target or f"http://{host}:{port}/"
     with to.webhook(project.id, where, {HEADER: secret}, ACTIONS):
+        # uvicorn raises the signal again when it has stopped: we have to sign off before we end.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.echo(f"listening on {where} for '{name}'; Ctrl-C stops")
         uvicorn.run(app(receive, keep_writing), host=host, port=port, log_level="warning")
     write()
