@@ -60,7 +60,7 @@ class Answering(Protocol):
 
     @property
     def calibration(self) -> "Calibration | None":
-        """What its confidence and its policy are, where it has been calibrated."""
+        """What its confidence and its threshold are, where it has been calibrated."""
         ...
 
     @property
@@ -77,6 +77,10 @@ class Answering(Protocol):
 
         ``fitted``: what a calibration has to fit must be there already.
         """
+        ...
+
+    def check(self, row: "Row") -> None:
+        """Raise `UserError` where this row cannot be answered, say because it is too long."""
         ...
 
     def answer(

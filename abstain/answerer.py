@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 12
 MAX_BRANCH_TOKENS = 2048
+MAX_NEW_TOKENS = 64
 HEAD, PROBE = "head", "probe"
 
 
@@ -145,17 +146,25 @@ class Answerer:
         tokens: list[int] = self.loaded.tokenizer.encode(text, add_special_tokens=False)
         return tokens
 
+    def _room(self, max_new_tokens: int) -> int:
+        """Tokens that must fit in behind a prompt."""
+        room = max(len(self.reader.phrase), max_new_tokens)
+        if self.evidence.p_true:  # asks once more, with the answer in the question
+            room += len(self.loaded.tokenizer.encode(TRUE_QUESTION))
+        return room
+
+    def check(self, row: Row) -> None:
+        """Raise `UserError` where a row's prompt and an answer are longer than the window."""
+        self.prompt_tokens(row, self._room(MAX_NEW_TOKENS))
+
     def answer(
-        self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False
+        self, rows: Sequence[Row], max_new_tokens: int = MAX_NEW_TOKENS, early: bool = False
     ) -> Iterator[list[tuple[int, Answer]]]:
         """Answers with their rows' numbers, a pack at a time, packs in the order of the rows.
 
         ``early``: what the policy declines by the sufficiency head alone is not generated.
         """
-        room = max(len(self.reader.phrase), max_new_tokens)
-        if self.evidence.p_true:  # asks once more, with the answer in the question
-            room += len(self.loaded.tokenizer.encode(TRUE_QUESTION))
-        prompts = [self.prompt_tokens(row, room) for row in rows]
+        prompts = [self.prompt_tokens(row, self._room(max_new_tokens)) for row in rows]
         for pack in self._packs(rows, prompts, len(self.reader.phrase) + max_new_tokens):
             answers = self._answer_pack(
                 [rows[i] for i in pack], [prompts[i] for i in pack], max_new_tokens, early

@@ -10,18 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from abstain import probe
+from abstain import probe, retrieve
 from abstain.answerer import Answerer
 from abstain.calibration import RIGHT_F1, Calibration
+from abstain.cascade import named
+from abstain.end_to_end import Measured, ThresholdAlone, policy_as_a_whole
 from abstain.evidence import Evidence
 from abstain.fitting import Fitted, fit
 from abstain.groups import context_groups
 from abstain.ledger import Entry
-from abstain.predict import answer_all, head_declines, judge
-from abstain.router import Policy
+from abstain.policy import RoutingPolicy
+from abstain.router import PLAIN, Threshold
 from abstain.run import CALIBRATION_FILES, RunFile, policy_hash, read_run_file, weights_hash
-from abstain.signals import chosen, matrix
-from abstain.threshold import Goal, Guarantee, Infeasible, Units, candidates, certify, upper_bound
+from abstain.signals import chosen
+from abstain.threshold import (
+    AnyUnits,
+    Goal,
+    Guarantee,
+    Infeasible,
+    Units,
+    candidates,
+    certify,
+    upper_bound,
+)
 from abstain.unguaranteed import Aim, by_cost, by_coverage, by_f1
 from curate.dedup import context_id
 from curate.errors import UserError
@@ -43,6 +54,7 @@ class Request:
     cost_abstain: float = 0.5
     coverage: float = 0.5
     right_f1: float = RIGHT_F1
+    policy: RoutingPolicy = field(default=PLAIN, repr=False)  # certified as a whole
     signals: tuple[str, ...] = field(default_factory=lambda: chosen("free"))
     evidence: Evidence = field(default_factory=Evidence)
     seed: int = 13
@@ -67,18 +79,25 @@ def calibrate(
             f"{data}: {len(validation)} validation rows, and at least {MINIMUM_ROWS} are needed "
             "to fit a calibrator; give folds.validation a larger share in the recipe"
         )
+    if not request.policy.is_plain and request.aim == "f1":
+        raise UserError("--aim f1 is for the threshold alone; with a policy use cost or coverage")
     ledger = read_run_file(run).ledger
-    decisive = (repr(request), *(row.id + row.content_hash for row in validation))
+    routing = named(request.policy, retrieve.make(request.policy.retriever))
+    decisive = (repr(request), routing, *(row.id + row.content_hash for row in validation))
     target = f"target risk {request.goal.risk:g}, δ {request.goal.delta:g}"
-    entry = Entry.of(target, calibration, weights_hash(run), *decisive)
+    entry = Entry.of(target, calibration, weights_hash(run), *filter(None, decisive))
     if request.certify:
         ledger = ledger.with_entry(run, entry, again)
     names, right_f1 = request.signals, request.right_f1
     fitted = fit(answerer, validation, train, names, request.evidence, right_f1)
     answerer.gather(fitted.evidence)
+    measured: Measured = ThresholdAlone(answerer, fitted)
+    if not request.policy.is_plain:
+        splits = {"train": train, "validation": validation, "calibration": calibration}
+        measured = policy_as_a_whole(answerer, fitted, request.policy, validation, splits)
 
     natural = _is_representative(validation)
-    everything = _units(fitted, np.ones(len(validation), dtype=bool))
+    everything = measured.validation(np.ones(len(validation), dtype=bool))
     threshold = _without_guarantee(everything, fitted, request)
     accepted, errors = everything.count(threshold)
     details: dict[str, Any] = {
@@ -106,23 +125,25 @@ def calibrate(
             "insufficient": sum(not row.sufficient for row in rows),
         }
         representative = np.array([not natural or row.method == "human" for row in validation])
-        thresholds = candidates(_units(fitted, representative), len(rows), request.goal)
-        outcome = certify(thresholds, _answered_units(answerer, rows, fitted), request.goal)
+        thresholds = candidates(measured.validation(representative), len(rows), request.goal)
+        outcome = certify(thresholds, measured.answered(rows), request.goal)
         if isinstance(outcome, Guarantee):
             threshold = outcome.threshold
         else:
             unit = "questions" if request.pooled else "contexts"
             details["infeasible"] = {**outcome.to_json(), "text": outcome.text(unit)}
         if natural:
-            details["derived"] = _derived(answerer, calibration, fitted, request, threshold)
+            details["derived"] = _derived(measured, calibration, request, threshold)
     result = Calibration(
         fitted.sufficient.calibrator,
         fitted.correct.calibrator,
-        Policy(threshold),
+        Threshold(threshold),
         request.right_f1,
         fitted.evidence,
         fitted.decline_below,
         details,
+        measured.routing,
+        measured.second,
     )
     # Until the new abstain.json is there, the run is one that was never calibrated: a probe of now
     # under a calibrator of before would be wrong without a word.
@@ -146,7 +167,9 @@ def _promised(
     """The calibration with its guarantee, and everything that this covers by name."""
     guarantee = {
         **outcome.to_json(),
-        "loss": f"answered, and not (sufficient and {_right(request.right_f1)})",
+        "loss": f"answered, and not (sufficient and {_right(request.right_f1)})"
+        + ("" if request.policy.is_plain else _RETRIEVED),
+        "routing": request.policy.name,
         "unit": (
             "every question, assumes independence"
             if request.pooled
@@ -157,7 +180,10 @@ def _promised(
         # The promise covers this one frozen policy: other weights are another policy.
         "policy_hash": policy_hash(run, answerer.contract, result),
     }
-    return replace(result, policy=Policy(outcome.threshold, guarantee))
+    return replace(result, threshold=Threshold(outcome.threshold, guarantee))
+
+
+_RETRIEVED = "; with retrieved passages, not one of the answers known"
 
 
 def _right(right_f1: float) -> str:
@@ -176,39 +202,22 @@ def _save_heads(run: Path, fitted: Fitted) -> None:
         fitted.laplace.save(run)
 
 
-def _units(fitted: Fitted, rows: Any) -> Units:
-    judged = fitted.judged
-    return Units(fitted.ranked[rows], judged.answered[rows], judged.right[rows])
-
-
-def _answered_units(answerer: Answerer, rows: list[Row], fitted: Fitted) -> Units:
-    """Rows answered, with the confidence that the calibrator gives them."""
-    names = fitted.correct.calibrator.signals
-    answers = answer_all(answerer, rows, "calibration")
-    values = matrix(rows, answers, names)
-    confidence = fitted.correct.calibrator.probability(values)
-    declined = head_declines(answers, fitted.decline_below)
-    said_no = [a.abstained or bool(head) for a, head in zip(answers, declined, strict=True)]
-    judged = judge(rows, answers, confidence, confidence, fitted.right_f1, said_no)
-    return Units(confidence, judged.answered, judged.right)
-
-
-def _without_guarantee(units: Units, fitted: Fitted, request: Request) -> float:
+def _without_guarantee(units: AnyUnits, fitted: Fitted, request: Request) -> float:
     if request.aim == "coverage":
         return by_coverage(units, request.coverage)
-    if request.aim == "f1":
+    if request.aim == "f1" and isinstance(units, Units):
         return by_f1(units, fitted.judged.f1, fitted.judged.sufficient)
     return by_cost(units, request.cost_wrong, request.cost_abstain)
 
 
 def _derived(
-    answerer: Answerer, calibration: list[Row], fitted: Fitted, request: Request, threshold: float
+    measured: Measured, calibration: list[Row], request: Request, threshold: float
 ) -> dict[str, Any] | None:
     """How the threshold does on derived rows, which the promise for natural ones leaves out."""
     rows = [row for row in calibration if row.method != "human"]
     if not rows:
         return None
-    units = _answered_units(answerer, one_row_a_context(rows, request.seed, calibration), fitted)
+    units = measured.answered(one_row_a_context(rows, request.seed, calibration))
     accepted, errors = units.count(threshold)
     return {
         "rows": len(units),
@@ -266,11 +275,11 @@ def _refuse_shared_groups(data: Path, splits: dict[str, list[Row]]) -> None:
 
 def describe(calibration: Calibration) -> str:
     """The outcome for a person, in a few lines."""
-    policy, details = calibration.policy, calibration.details
+    threshold, details = calibration.threshold, calibration.details
     mixture = details["mixture"]
-    lines = [f"threshold {policy.threshold:.4f}: {policy.promise()}"]
-    if policy.guarantee is not None:
-        g = policy.guarantee
+    lines = [f"threshold {threshold.value:.4f}: {threshold.promise()}"]
+    if threshold.guarantee is not None:
+        g = threshold.guarantee
         unit = "questions, taken for independent" if "assumes" in g["unit"] else "contexts"
         lines.append(
             f"certified by {g['procedure']} on {g['rows']} {unit} ({mixture['rows']} rows): "
@@ -284,6 +293,8 @@ def describe(calibration: Calibration) -> str:
             f"{_aim(details['without_guarantee'])}; it answers {reached['coverage']:.0%} of "
             f"validation, {reached['wrong']} of {reached['of']} wrongly"
         )
+    if calibration.routing and threshold.guarantee is not None:
+        lines.append(f"it covers the policy '{threshold.guarantee['routing']}' as a whole")
     for name, used in (("right", calibration.correct), ("sufficient", calibration.sufficient)):
         lines.append(f"P({name}) from {', '.join(used.signals)} by {used.method}")
     for name, why in details["left_out"].items():

@@ -84,6 +84,11 @@ def cli() -> None:
     show_default=True,
     help="Right means an F1 of at least 0.5, or an exact match.",
 )
+@click.option(
+    "--policy",
+    type=_PATH,
+    help="Certify this routing policy as a whole, with what it retrieves and whom it asks.",
+)
 @signal_options
 @click.option("--seed", default=13, show_default=True, help="Draws one question a context.")
 @click.option("--again", is_flag=True, help="Certify once more on rows already used; recorded.")
@@ -99,10 +104,12 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
     that cost passes, predict validation surely and noticeably better; later commands gather only
     what the choice needs.
     """
+    from abstain import policy as policies
     from abstain.answerer import load_answerer
     from abstain.calibrate import Request, describe
     from abstain.calibrate import calibrate as run_calibration
     from abstain.calibration import RIGHT_F1
+    from abstain.router import PLAIN
     from abstain.threshold import Goal
     from curate.errors import UserError
 
@@ -122,6 +129,7 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
         options["cost_abstain"],
         options["coverage"],
         RIGHT_F1 if options["correct"] == "f1" else 1.0,
+        policies.read(options["policy"]) if options["policy"] is not None else PLAIN,
         names,
         evidence,
         options["seed"],
@@ -275,12 +283,18 @@ def _change(found: dict[str, Any], other: str, key: str) -> str:
 @click.option(
     "--context", required=True, help="File that holds the context; - reads standard input."
 )
+@click.option("--policy", type=_PATH, help="What is done with what is not answered: a YAML file.")
 @click.option(
     "--log", type=_PATH, help="JSONL file for the decisions [default: RUN/decisions.jsonl]."
 )
 @json_option
 def ask(
-    run: str, questions: tuple[str, ...], context: str, log: Path | None, as_json: bool
+    run: str,
+    questions: tuple[str, ...],
+    context: str,
+    policy: Path | None,
+    log: Path | None,
+    as_json: bool,
 ) -> None:
     """Answer each QUESTION from a context, or decline; with confidence, threshold and reason why.
 
@@ -289,7 +303,10 @@ def ask(
     results.
     """
     from abstain import ask as asking
+    from abstain import policy as policies
     from abstain.answerer import load_answerer
+    from abstain.cascade import assemble
+    from abstain.router import PLAIN
     from curate.files import decode, read_text
 
     piped = context == "-"
@@ -297,15 +314,54 @@ def ask(
     answerer = load_answerer(run)
     if log is None and answerer.loaded.run is not None:
         log = answerer.loaded.run / "decisions.jsonl"
-    responses = asking.ask(answerer, text, questions, log)
+    cascade = assemble(answerer, policies.read(policy) if policy is not None else PLAIN)
+    found = asking.ask(cascade, text, questions, log)
     blocks = []
-    for response in responses:
-        decision, reason = response.decision, response.predicted_reason
-        block = f"{response.answer}\n  {decision.action}: {decision.why}"
-        if decision.action == "decline" and reason is not None:
-            block += f"\n  likely reason: {reason.replace('_', ' ')}"
-        blocks.append(block if len(responses) == 1 else f"{response.question}\n  {block}")
-    console.show([r.to_json() for r in responses], "\n\n".join(blocks), as_json)
+    for one in found:
+        block = f"{one['answer']}\n  {one['action']}: {one['why']}"
+        if one["action"] != "answer" and one["predicted_reason"] is not None:
+            block += f"\n  likely reason: {one['predicted_reason'].replace('_', ' ')}"
+        blocks.append(block if len(found) == 1 else f"{one['question']}\n  {block}")
+    console.show(found, "\n\n".join(blocks), as_json)
+
+
+@cli.command()
+@click.argument("policy", type=_PATH)
+@click.option("--explain", is_flag=True, help="Tell the whole policy in words, rule by rule.")
+@click.option("--run", type=_PATH, help="Tell whether this run's guarantee covers the policy.")
+@json_option
+def route(policy: Path, explain: bool, run: Path | None, as_json: bool) -> None:
+    """Check a POLICY: what is done with each question, by which rule.
+
+    A policy is a YAML file. Its rules are tried from the top; the first that holds decides. Answers
+    always have to pass the run's threshold. A guarantee covers one policy with the retriever and
+    the second model that it asks, certified as a whole: `abstain calibrate RUN --policy POLICY`.
+
+    \b
+      rules:
+        - {action: answer}                       # what passes the threshold
+        - {action: clarify, when: {reason: [underspecified]}}
+        - {action: retrieve, when: {reason: [no_context, evidence_missing]}}
+        - {action: escalate, when: {topic: [refunds]}}
+        - {action: decline}
+      topics: {refunds: [refund, money back]}
+      retriever: {kind: bm25, folder: documents}
+    """
+    from abstain import policy as policies
+    from abstain import retrieve
+    from abstain.cascade import named
+    from abstain.run import read_run_file
+
+    found = policies.read(policy)
+    value: dict[str, Any] = {"policy": found.model_dump(mode="json"), "explained": found.explain()}
+    text = value["explained"] if explain else f"{policy}: {len(found.rules)} rules, no mistakes"
+    if run is not None:
+        routing = named(found, retrieve.make(found.retriever))
+        calibration = read_run_file(run).calibration
+        promise = calibration.threshold_under(routing).promise() if calibration else "no guarantee"
+        value["guarantee"] = promise
+        text += f"\n{run}: {promise}"
+    console.show(value, text, as_json)
 
 
 def main() -> None:

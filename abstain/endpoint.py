@@ -18,7 +18,7 @@ from abstain.answer import Answer
 from abstain.calibration import Calibration
 from abstain.evidence import Evidence
 from abstain.self_checks import NO, TRUE_QUESTION, YES
-from curate.chat import Chat
+from curate.chat import SECONDS, Chat
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row
@@ -35,13 +35,15 @@ class Endpoint:
     calibration: Calibration | None = None
     blocks = 1  # unknown; only MC dropout's cost hangs on it, which a server cannot give
 
-    def __init__(self, address: str, contract: Contract, model: str = "") -> None:
+    def __init__(
+        self, address: str, contract: Contract, model: str = "", seconds: float = SECONDS
+    ) -> None:
         """As for `Chat`; nothing is cached, since answers are timed."""
         self.address = address
         self.contract = contract
         self.evidence = Evidence()
         self.seconds: dict[str, float] = defaultdict(float)
-        self._chat = Chat(address, model)
+        self._chat = Chat(address, model, seconds=seconds)
 
     def gather(self, evidence: Evidence) -> None:
         """Gather this evidence with every answer from now on.
@@ -59,6 +61,9 @@ class Endpoint:
         if evidence.dropout is not None or evidence.laplace:
             log.warning("without MC dropout and Laplace: %s shows no weights", self.address)
         return replace(evidence, dropout=None, laplace=0)
+
+    def check(self, row: Row) -> None:
+        """What is too long, only the server knows, and says when it is asked."""
 
     def answer(
         self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False

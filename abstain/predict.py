@@ -13,7 +13,7 @@ from abstain.calibration import RIGHT_F1, Calibration
 from abstain.calibrator import Calibrator
 from abstain.groups import resampling_groups
 from abstain.metrics import Flags, Judged, exact_match, f1
-from abstain.router import Decision, Policy, decide
+from abstain.router import Decision, Threshold, verdict
 from abstain.signals import Array, available, matrix
 from curate.record import Row
 
@@ -80,11 +80,17 @@ def route(
     """P(right), P(sufficient) and what is done with each answer, by the run's own policy."""
     calibration = answerer.calibration
     confidence, p_sufficient = confidences(rows, answers, calibration)
-    policy = calibration.policy if calibration is not None else Policy(None)
+    threshold = calibration.threshold_under("") if calibration is not None else Threshold(None)
     declined = head_declines(answers, calibration.decline_below if calibration else None)
-    decisions = [
-        decide(answer.abstained, float(value), policy, bool(head))
+    verdicts = [
+        verdict(answer.abstained, float(value), threshold, bool(head))
         for answer, value, head in zip(answers, confidence, declined, strict=True)
+    ]
+    decisions = [
+        Decision(
+            "answer" if one.passes else "decline", one.rule, one.why, float(sure), threshold.value
+        )
+        for one, sure in zip(verdicts, confidence, strict=True)
     ]
     return confidence, p_sufficient, decisions
 

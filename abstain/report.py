@@ -6,6 +6,7 @@ from abstain import charts, page
 from abstain.calibrate import describe
 from abstain.calibration import Calibration
 from abstain.predict import Predictions
+from abstain.router import Threshold
 
 _EXAMPLES = 4
 _HEADLINES = {
@@ -28,15 +29,15 @@ def render(
 ) -> str:
     """The page, from the same numbers as ``metrics.json``."""
     final = predictions.routed or predictions.raw
-    policy = calibration.policy if calibration is not None else None
-    threshold = policy.threshold if policy is not None else None
+    used = calibration.threshold if calibration is not None else Threshold(None)
+    threshold = used.value
     return page.render(
         "report.html.j2",
         metrics=metrics,
         block=metrics.get("routed", metrics["raw"]),
         headlines=_HEADLINES,
         calibration=describe(calibration).split("\n") if calibration is not None else [],
-        guaranteed=policy is not None and policy.guarantee is not None,
+        guaranteed=used.guarantee is not None,
         charts=[
             (
                 "Risk against coverage",

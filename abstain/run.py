@@ -91,8 +91,10 @@ def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
         "contract": contract.to_json(),
         "evidence": calibration.evidence.to_json(),
         "correct": calibration.correct.to_json(),
-        "threshold": calibration.policy.threshold,
+        "threshold": calibration.threshold.value,
         "decline_below": calibration.decline_below,
+        "routing": calibration.routing,
+        "second": calibration.second.to_json() if calibration.second is not None else None,
     }
     return digest(json.dumps(parts, sort_keys=True))
 
@@ -100,18 +102,18 @@ def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
 def _without_a_stale_promise(run: Path, stored: RunFile) -> RunFile:
     """The run file, its guarantee taken away where something has changed since."""
     calibration = stored.calibration
-    if calibration is None or calibration.policy.guarantee is None:
+    if calibration is None or calibration.threshold.guarantee is None:
         return stored
     now = policy_hash(run, stored.contract, calibration)
-    if calibration.policy.guarantee["policy_hash"] == now:
+    if calibration.threshold.guarantee["policy_hash"] == now:
         return stored
     log.warning(
         "%s: its weights, prompt or threshold have changed since its guarantee was certified, "
         "which no longer holds; calibrate it again",
         run,
     )
-    bare = replace(calibration.policy, guarantee=None)
-    return RunFile(stored.contract, replace(calibration, policy=bare), stored.ledger)
+    bare = replace(calibration.threshold, guarantee=None)
+    return RunFile(stored.contract, replace(calibration, threshold=bare), stored.ledger)
 
 
 def read_run_file(run: Path | None) -> RunFile:

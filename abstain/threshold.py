@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abstain.signals import Array
+from curate.errors import UserError
 
 Flags = NDArray[np.bool_]
 Procedure = Literal["fixed-sequence", "holm", "sgr", "crc"]
@@ -70,6 +71,37 @@ class Units:
         accepted = np.bincount(tie, minlength=len(values))[::-1].cumsum()
         wrong = np.bincount(tie[~self.right[self.answered]], minlength=len(values))
         return values[::-1].tolist(), accepted.tolist(), wrong[::-1].cumsum().tolist()
+
+
+@dataclass(frozen=True)
+class StagedUnits:
+    """Independent questions, each looked at several times: the first look that passes answers."""
+
+    confidence: Array  # [units, looks]; −∞ where a look cannot answer, or there is none
+    right: Flags  # [units, looks]
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    def of(self, units: Flags) -> "StagedUnits":
+        """Some of them."""
+        return StagedUnits(self.confidence[units], self.right[units])
+
+    def count(self, threshold: float) -> tuple[int, int]:
+        """How many are answered at a threshold, and how many of those wrongly."""
+        if not self.confidence.size:
+            return 0, 0
+        passes = self.confidence >= threshold
+        first = passes.argmax(1)
+        right = self.right[np.arange(len(self)), first]
+        accept = passes.any(1)
+        return int(accept.sum()), int((accept & ~right).sum())
+
+    def curve(self) -> tuple[list[float], list[int], list[int]]:
+        """As of `Units`; a laxer threshold may be met by an earlier look, with another answer."""
+        values = np.unique(self.confidence[np.isfinite(self.confidence)])[::-1].tolist()
+        counts = [self.count(value) for value in values]
+        return values, [accepted for accepted, _ in counts], [wrong for _, wrong in counts]
 
 
 @dataclass(frozen=True)
@@ -118,7 +150,10 @@ class Infeasible:
         return asdict(self)
 
 
-def candidates(validation: Units, units: int, goal: Goal) -> list[float]:
+AnyUnits = Units | StagedUnits
+
+
+def candidates(validation: AnyUnits, units: int, goal: Goal) -> list[float]:
     """Thresholds in the order of testing, from validation rows alone.
 
     The first is the one that ``units`` calibration units are expected to pass most surely, by the
@@ -138,12 +173,18 @@ def candidates(validation: Units, units: int, goal: Goal) -> list[float]:
     return [values[round(step)] for step in steps]
 
 
-def certify(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+def certify(thresholds: Sequence[float], units: AnyUnits, goal: Goal) -> Guarantee | Infeasible:
     """Look at independent calibration units, once, by the procedure of the goal.
 
     ``thresholds`` are the candidates, the strictest first; SGR and conformal risk control find
-    their own among the units' confidences.
+    their own among the units' confidences, and need errors that grow as the threshold falls, which
+    those of staged units do not.
     """
+    if isinstance(units, StagedUnits) and goal.procedure in ("sgr", "crc"):
+        raise UserError(
+            f"the procedure {goal.procedure} cannot certify a policy that looks several times; "
+            "use fixed-sequence or holm"
+        )
     procedures: dict[Procedure, Callable[..., Guarantee | Infeasible]] = {
         "fixed-sequence": _fixed_sequence,
         "holm": _holm,
@@ -173,7 +214,7 @@ def upper_bound(accepted: int, errors: int, delta: float) -> float:
 
 
 def _fixed_sequence(
-    thresholds: Sequence[float], units: Units, goal: Goal
+    thresholds: Sequence[float], units: AnyUnits, goal: Goal
 ) -> Guarantee | Infeasible:
     passed: Guarantee | None = None
     for number, threshold in enumerate(thresholds, 1):
@@ -184,7 +225,7 @@ def _fixed_sequence(
     return passed or _infeasible(thresholds, units, goal, goal.delta)
 
 
-def _holm(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+def _holm(thresholds: Sequence[float], units: AnyUnits, goal: Goal) -> Guarantee | Infeasible:
     p_values = {threshold: tail(*units.count(threshold), goal.risk) for threshold in thresholds}
     passed = []
     for number, threshold in enumerate(sorted(p_values, key=lambda t: p_values[t])):
@@ -197,7 +238,7 @@ def _holm(thresholds: Sequence[float], units: Units, goal: Goal) -> Guarantee | 
     return _guarantee(least, units, goal, len(p_values), p_values[least])
 
 
-def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+def _sgr(_: Sequence[float], units: AnyUnits, goal: Goal) -> Guarantee | Infeasible:
     own, accepted, errors = units.curve()
     steps = max(1, math.ceil(math.log2(len(own) + 1)))
     level = goal.delta / steps
@@ -213,14 +254,14 @@ def _sgr(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible
     return found or _infeasible(_nearest(units, goal), units, goal, level)
 
 
-def _nearest(units: Units, goal: Goal) -> list[float]:
+def _nearest(units: AnyUnits, goal: Goal) -> list[float]:
     """The threshold that comes nearest to passing, where a procedure finds its own."""
     own, accepted, errors = units.curve()
     p_values = [tail(n, wrong, goal.risk) for n, wrong in zip(accepted, errors, strict=True)]
     return [own[int(np.argmin(p_values))]] if own else []
 
 
-def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible:
+def _crc(_: Sequence[float], units: AnyUnits, goal: Goal) -> Guarantee | Infeasible:
     own, accepted, errors = units.curve()
     # Errors grow as the threshold falls, so that those which pass are the strictest ones.
     passed = [
@@ -239,7 +280,7 @@ def _crc(_: Sequence[float], units: Units, goal: Goal) -> Guarantee | Infeasible
 
 
 def _guarantee(
-    threshold: float, units: Units, goal: Goal, tested: int, p_value: float | None
+    threshold: float, units: AnyUnits, goal: Goal, tested: int, p_value: float | None
 ) -> Guarantee:
     accepted, errors = units.count(threshold)
     bound = None
@@ -260,7 +301,9 @@ def _guarantee(
     )
 
 
-def _infeasible(thresholds: Sequence[float], units: Units, goal: Goal, level: float) -> Infeasible:
+def _infeasible(
+    thresholds: Sequence[float], units: AnyUnits, goal: Goal, level: float
+) -> Infeasible:
     accepted, errors = units.count(thresholds[0]) if thresholds else (0, 0)
     needed = _units_needed(len(units), accepted, errors, goal.risk, level)
     return Infeasible(len(units), accepted, errors, needed)

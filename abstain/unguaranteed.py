@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 
 from abstain.signals import Array
-from abstain.threshold import Flags, Units
+from abstain.threshold import AnyUnits, Flags, Units
 
 Aim = Literal["cost", "coverage", "f1"]
 NEVER = 1.0 + 1e-9  # no confidence exceeds 1, and infinity is not a JSON number
 
 
-def by_cost(units: Units, cost_wrong: float, cost_abstain: float) -> float:
+def by_cost(units: AnyUnits, cost_wrong: float, cost_abstain: float) -> float:
     """The threshold with the least cost.
 
     Every wrong answer costs ``cost_wrong``, every question not answered ``cost_abstain``. Among
@@ -26,7 +26,7 @@ def by_cost(units: Units, cost_wrong: float, cost_abstain: float) -> float:
     return best
 
 
-def by_coverage(units: Units, share: float) -> float:
+def by_coverage(units: AnyUnits, share: float) -> float:
     """The strictest threshold that answers at least this share of all questions.
 
     Where the model answers fewer, the one that lets all its answers pass.

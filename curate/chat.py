@@ -13,23 +13,29 @@ from curate.files import exists, read_json, write_json
 
 # What a server answers that has no model to name: the interface wants some name all the same.
 _ANY = "default"
+SECONDS = 300.0  # that a request may take
 Message = dict[str, str]
 
 
 class Chat:
     """A model behind an address such as ``http://127.0.0.1:8080/v1``."""
 
-    def __init__(self, address: str, model: str = "", cache: Path | None = None) -> None:
+    def __init__(
+        self, address: str, model: str = "", cache: Path | None = None, seconds: float = SECONDS
+    ) -> None:
         """Without a ``model``, the first that the server lists; answers are kept in ``cache``.
 
-        The key is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the
+        A request may take ``seconds``; with fewer than the default it is not tried again. The key is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the
         server cannot be reached.
         """
         import openai
 
         self.address = address
         self._client = openai.OpenAI(
-            base_url=address, api_key=api_key(), timeout=300, max_retries=3
+            base_url=address,
+            api_key=api_key(),
+            timeout=seconds,
+            max_retries=3 if seconds >= SECONDS else 0,  # who has no time does not ask twice
         )
         self.model = model or self._first_model()
         self._cache = cache

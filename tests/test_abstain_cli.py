@@ -163,7 +163,9 @@ def test_ask_answers_or_declines_and_logs_why(tiny_run: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     [said] = json.loads(done.stdout)
     piped = run_command(*asked, "--context", "-", "--log", log, "--json", input=CONTEXT)
-    assert json.loads(piped.stdout) == [said]
+    [once_more] = json.loads(piped.stdout)
+    clock = {"time", "milliseconds", "looks"}
+    assert all(once_more[key] == said[key] for key in said.keys() - clock)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(entries) == 2
     for entry in entries:

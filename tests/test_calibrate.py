@@ -17,7 +17,7 @@ from abstain.calibration import Calibration
 from abstain.evidence import DropoutSettings, Evidence
 from abstain.groups import fold_groups
 from abstain.predict import answer_all
-from abstain.router import Policy
+from abstain.router import Threshold
 from abstain.run import RunFile, policy_hash, read_run_file, weights_hash
 from abstain.signals import SIGNALS, chosen
 from abstain.threshold import Goal, Procedure
@@ -64,7 +64,7 @@ def test_dear_signals_are_gathered_and_only_those_that_were_chosen_later(
         for signal in candidate["signals"]
     }
     assert result.details["selection"]["sufficient"]["of"] > len(SIGNALS) and tried
-    assert result.details["certifications"] == 0 and result.policy.guarantee is None
+    assert result.details["certifications"] == 0 and result.threshold.guarantee is None
     # A run that is loaded again gathers what its calibration needs, and answers alike.
     again = load_answerer(str(run))
     assert again.evidence == result.evidence
@@ -80,14 +80,14 @@ def test_every_procedure_ends_in_a_promise_or_says_why_not(
 ) -> None:
     request = Request(Goal(0.9, 0.2, procedure), signals=CHEAP)
     result = calibrate(run, data_set, answerer, request, again=False)
-    guarantee = result.policy.guarantee
+    guarantee = result.threshold.guarantee
     if guarantee is None:
         assert "infeasible" in describe(result) and "no guarantee" in describe(result)
         return
     assert guarantee["procedure"] == procedure
     assert f"certified by {procedure}" in describe(result)
     if procedure == "crc":
-        assert "on average, at most 90% of all questions" in result.policy.promise()
+        assert "on average, at most 90% of all questions" in result.threshold.promise()
     assert read_run_file(run).calibration == result
 
 
@@ -121,8 +121,8 @@ def test_pooled_counts_every_question_and_says_what_it_assumes(
 
     assert units(all_of_them) > units(one)
     assert all_of_them.details["certifications"] == 2
-    if all_of_them.policy.guarantee is not None:
-        assert "assumes independence" in all_of_them.policy.guarantee["unit"]
+    if all_of_them.threshold.guarantee is not None:
+        assert "assumes independence" in all_of_them.threshold.guarantee["unit"]
 
 
 @pytest.mark.parametrize("aim", ["cost", "coverage", "f1"])
@@ -132,8 +132,8 @@ def test_without_certification_the_threshold_suits_its_aim(
     request = Request(certify=False, aim=aim, coverage=0.2, signals=CHEAP)
     result = calibrate(run, data_set, answerer, request, again=False)
     assert result.details["without_guarantee"]["aim"] == aim
-    assert result.policy.threshold is not None
-    assert result.policy.promise() == "no guarantee"
+    assert result.threshold.value is not None
+    assert result.threshold.promise() == "no guarantee"
     # It looks at no calibration row, so that these are still fresh for a certification.
     certified = calibrate(
         run, data_set, load_answerer(str(run)), Request(signals=CHEAP), again=False
@@ -145,8 +145,8 @@ def test_exact_match_is_a_stricter_right(run: Path, data_set: Path, answerer: An
     request = Request(Goal(0.9, 0.2), certify=True, right_f1=1.0, signals=CHEAP)
     result = calibrate(run, data_set, answerer, request, again=False)
     assert result.right_f1 == 1.0
-    if result.policy.guarantee is not None:
-        assert "an exact match" in result.policy.guarantee["loss"]
+    if result.threshold.guarantee is not None:
+        assert "an exact match" in result.threshold.guarantee["loss"]
 
 
 def test_no_document_may_be_in_two_of_the_splits(
@@ -198,23 +198,23 @@ def test_a_guarantee_ends_with_the_weights_that_it_was_certified_for(
         "certifications": 1,
         "policy_hash": policy_hash(run, answerer.contract, result),
     }
-    promised = replace(result, policy=Policy(result.policy.threshold, promise))
+    promised = replace(result, threshold=Threshold(result.threshold.value, promise))
     RunFile(answerer.contract, promised).write(run)
     kept = read_run_file(run).calibration
-    assert kept is not None and kept.policy.guarantee == promise
+    assert kept is not None and kept.threshold.guarantee == promise
 
-    laxer = replace(promised, policy=Policy(0.01, promise))
+    laxer = replace(promised, threshold=Threshold(0.01, promise))
     RunFile(answerer.contract, laxer).write(run)
     with caplog.at_level(logging.WARNING):
         changed = read_run_file(run).calibration
-    assert changed is not None and changed.policy.guarantee is None
-    assert changed.policy.threshold == 0.01 and "no longer holds" in caplog.text
+    assert changed is not None and changed.threshold.guarantee is None
+    assert changed.threshold.value == 0.01 and "no longer holds" in caplog.text
 
     RunFile(answerer.contract, promised).write(run)
     adapter = run / "adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-1] + b"\x01")
     trained_on = read_run_file(run).calibration
-    assert trained_on is not None and trained_on.policy.guarantee is None
+    assert trained_on is not None and trained_on.threshold.guarantee is None
 
 
 def test_a_guarantee_ends_with_the_base_beneath_the_adapter(

@@ -13,7 +13,7 @@ from abstain.evidence import Evidence
 from abstain.head import SufficiencyHead
 from abstain.model import load_model
 from abstain.predict import answer_all, route
-from abstain.router import Policy, decide
+from abstain.router import Threshold, verdict
 from curate.contract import Contract
 from curate.record import Row
 
@@ -28,7 +28,7 @@ CONSTANT = Calibrator("platt", ("p_abstain",), (0.0,), (1.0,), (0.0,), 1.0)
 
 def calibration(bound: float | None) -> Calibration:
     evidence = Evidence(p_true=True, samples=2)
-    return Calibration(CONSTANT, CONSTANT, Policy(0.5), 0.5, evidence, bound, {})
+    return Calibration(CONSTANT, CONSTANT, Threshold(0.5), 0.5, evidence, bound, {})
 
 
 @pytest.fixture(scope="module")
@@ -78,5 +78,5 @@ def test_without_a_head_or_a_bound_everything_is_generated(made: Any) -> None:
 
 
 def test_the_head_speaks_first() -> None:
-    assert decide(True, 0.9, Policy(0.5), head_declines=True).rule == "head_declines"
-    assert decide(False, 0.9, Policy(0.5), head_declines=True).action == "decline"
+    assert verdict(True, 0.9, Threshold(0.5), head_declines=True).rule == "head_declines"
+    assert not verdict(False, 0.9, Threshold(0.5), head_declines=True).passes
