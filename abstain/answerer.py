@@ -25,7 +25,8 @@ from abstain.head import SufficiencyHead, load_head
 from abstain.laplace import Gradients, Laplace, load_laplace
 from abstain.mc_dropout import Item, McDropout, Trace
 from abstain.model import LoadedModel, load_model, window
-from abstain.prefix import branch_out, forward, group_by_prefix, own_lengths
+from abstain.prefix import branch_out, common_prefix, forward, group_by_prefix, own_lengths
+from abstain.prefix_cache import Prefix, PrefixCache, take
 from abstain.probe import load_probe
 from abstain.reading import Read, Reader
 from abstain.reason import ReasonHead, load_reason_head
@@ -61,6 +62,7 @@ class Answerer:
         self.reason_head: ReasonHead | None = None
         self.laplace: Laplace | None = None
         self.reader = Reader(loaded, contract)
+        self.prefixes: PrefixCache | None = None  # of contexts to come again, where there are any
         self._window = window(loaded.model.config)
         self.seconds: dict[str, float] = defaultdict(float)  # spent on each kind of evidence
         self.gather(calibration.evidence if calibration is not None else Evidence())
@@ -189,7 +191,10 @@ class Answerer:
         with self._timed("answer"):
             keep = self._early() if early else None
             layers, recorded = self._layers(), self._recorded()
-            read = self.reader.read(prompts, max_new_tokens, layers, recorded, keep)
+            root, known = self._known(rows[0].context, prompts, recorded)
+            read = self.reader.read(prompts, max_new_tokens, layers, recorded, keep, root, known)
+            if self.prefixes is not None and root is not None and known is None:
+                self.prefixes.put(take(prompts[0][:root], read.trace.cache, read.trace.entering))
             logits = self._logits(read.hidden)
         texts = [self._text(grown.tokens) for grown in read.grown]
         kept = [number for number, grown in enumerate(read.grown) if grown.tokens]
@@ -210,6 +215,23 @@ class Answerer:
             )
             for number, grown in enumerate(read.grown)
         ]
+
+    def _known(
+        self, context: str, prompts: list[list[int]], recorded: list[int]
+    ) -> tuple[int | None, Prefix | None]:
+        """The root that prompts on this context always have, and what is known of it.
+
+        It ends where different questions and histories part, so that any later prompt has it too.
+        """
+        if self.prefixes is None or not self.reader.packing:
+            return None, None
+        later = [{"role": "user", "content": "A"}]
+        apart = [self._encode(context, "?"), self._encode(context, "A")]
+        apart.append(self._encode(context, "?", later))
+        root = common_prefix(apart)
+        if any(prompt[:root] != apart[0][:root] for prompt in prompts):
+            return None, None  # its first letters have melted into the context's end
+        return root, self.prefixes.get(apart[0][:root], recorded)
 
     def _logits(self, hidden: dict[int, Tensor]) -> dict[str, list[float]]:
         """Each head's logits from hidden states [rows, hidden] by layer."""

@@ -17,6 +17,7 @@ from abstain.generate import Grown, decode, greedy
 from abstain.mc_dropout import Item, Trace
 from abstain.model import LoadedModel
 from abstain.prefix import Tree, branch_out, common_prefix, forward, supports_packing
+from abstain.prefix_cache import Prefix
 from curate.contract import Contract
 
 
@@ -80,21 +81,26 @@ class Reader:
         layers: Sequence[int],
         recorded: Sequence[int] = (),
         keep: Callable[[dict[int, Tensor]], list[bool]] | None = None,
+        root: int | None = None,
+        known: Prefix | None = None,
     ) -> Read:
         """Read, score, generate; keep hidden states of ``layers``, and what enters some blocks.
 
         ``keep`` tells from these states which prompts are worth an answer; the others get none.
+        ``root`` is how many first tokens the prompts are to share, if not as many as they can;
+        ``known`` is what was computed of these before, and is not computed again.
         """
         from transformers import DynamicCache
 
-        tree, questions = branch_out(prompts)
+        tree, questions = branch_out(prompts, root)
         phrases: list[int] = []
         if self.packing:
             phrases = [tree.add(self.phrase[:-1], question) for question in questions]
         phrase_at = [tree.indices(phrase) for phrase in phrases]
         last = [tree.last(question) for question in questions]
         inner = [index for at in phrase_at for index in at]
-        cache = DynamicCache(config=self.model.config)
+        config = self.model.config
+        cache = DynamicCache(config=config) if known is None else known.cache(config)
         with contextlib.ExitStack() as recording:
             entered = {
                 number: recording.enter_context(entering(decoder(self.model).layers[number]))
@@ -108,6 +114,7 @@ class Reader:
             grown = self._generate(tree, questions, first, cache, max_new_tokens, kept)
         if not self.packing:
             rest = self._phrase_logits(prompts[0])
+        before = {} if known is None else {number: [known.entering[number]] for number in recorded}
         return Read(
             prompts,
             tree,
@@ -117,7 +124,10 @@ class Reader:
             hidden,
             self._phrase_scores(first, rest.view(len(last), len(self.phrase) - 1, -1)),
             grown,
-            Trace(cache, {number: torch.cat(states) for number, states in entered.items()}),
+            Trace(
+                cache,
+                {n: torch.cat([*before.get(n, []), *states]) for n, states in entered.items()},
+            ),
         )
 
     def _generate(

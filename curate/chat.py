@@ -25,8 +25,9 @@ class Chat:
     ) -> None:
         """Without a ``model``, the first that the server lists; answers are kept in ``cache``.
 
-        A request may take ``seconds``; with fewer than the default it is not tried again. The key is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the
-        server cannot be reached.
+        A request may take ``seconds``; with fewer than the default it is not tried again. The key
+        is read from the environment (``OPENAI_API_KEY``). Raises `UserError` where the server
+        cannot be reached.
         """
         import openai
 

@@ -43,7 +43,8 @@ class Row:
     ``evidence`` are the spans, start and end, that the answer rests on, where someone marked them.
     ``votes`` say that the context suffices: a verifier's, or the source's own (a forum's score, the
     share of annotators who found an answer). ``title`` and ``heading`` (its path, ``›`` between)
-    are where in its page a row stands; ``published_at`` is the source's date, not ours.
+    are where in its page a row stands; ``published_at`` is the source's date, not ours. ``weight``
+    is how many questions a row stands for, where a sample took some kinds sooner than others.
     """
 
     question: str
@@ -72,6 +73,7 @@ class Row:
     language: str = "en"
     retrieved_at: str = ""
     published_at: str = ""
+    weight: float = 1.0
 
     def stamped(self, ordinal: int = 0) -> "Row":
         """The same row with ``id`` (where it came from) and ``content_hash`` (what it says).
@@ -125,6 +127,7 @@ _NAMED = {
     "evidence": pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())])),
     "sufficient": pa.bool_(),
     "intensity": pa.float64(),
+    "weight": pa.float64(),
 }
 
 
@@ -136,7 +139,14 @@ def _schema(record: type, extra: Sequence[str] = ()) -> pa.Schema:
 SCHEMA = _schema(Row)
 PASSAGE_SCHEMA = _schema(Passage)
 _WHY = ("step", "drop_reason", "detail")
-_LATER = {"evidence", "title", "heading", "retrieved_at", "published_at"}  # than the first files
+_LATER: dict[str, Any] = {  # than the first files, and what stands in for each there
+    "evidence": [],
+    "title": "",
+    "heading": "",
+    "retrieved_at": "",
+    "published_at": "",
+    "weight": 1.0,
+}
 DROPPED_SCHEMA = _schema(Row, _WHY)
 
 
@@ -254,10 +264,9 @@ def read_parquet(path: Path) -> pa.Table:
 def read_table(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
     """Read Parquet and check it against ``schema``: every mismatch names the file and column."""
     table = read_parquet(path)
-    for name in _LATER & set(schema.names) - set(table.column_names):
+    for name in _LATER.keys() & set(schema.names) - set(table.column_names):
         # Files of before there was this column are read as they are.
-        empty: Any = [] if name == "evidence" else ""
-        nothing = pa.array([empty] * len(table), schema.field(name).type)
+        nothing = pa.array([_LATER[name]] * len(table), schema.field(name).type)
         table = table.append_column(name, nothing)
     for name in schema.names:
         if name not in table.column_names:
