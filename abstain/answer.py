@@ -83,6 +83,14 @@ class Answering(Protocol):
         """Raise `UserError` where this row cannot be answered, say because it is too long."""
         ...
 
+    def count_tokens(self, row: "Row") -> int:
+        """Of a row's prompt; 0 where only a server could tell."""
+        ...
+
+    def hash(self) -> str:
+        """Names the model with its prompt and its calibration: another one answers otherwise."""
+        ...
+
     def answer(
         self, rows: "Sequence[Row]", max_new_tokens: int = 64, early: bool = False
     ) -> "Iterator[list[tuple[int, Answer]]]":

@@ -30,7 +30,7 @@ from abstain.prefix_cache import Prefix, PrefixCache, take
 from abstain.probe import load_probe
 from abstain.reading import Read, Reader
 from abstain.reason import ReasonHead, load_reason_head
-from abstain.run import RunFile, read_run_file
+from abstain.run import RunFile, policy_hash, read_run_file, weights_hash
 from abstain.self_checks import TRUE_QUESTION, draw_samples, draw_samples_alone, true_logits
 from curate.contract import Contract
 from curate.errors import UserError
@@ -158,6 +158,17 @@ class Answerer:
     def check(self, row: Row) -> None:
         """Raise `UserError` where a row's prompt and an answer are longer than the window."""
         self.prompt_tokens(row, self._room(MAX_NEW_TOKENS))
+
+    def count_tokens(self, row: Row) -> int:
+        """Of a row's prompt."""
+        return len(self._encode(row.context, row.question, row.history))
+
+    def hash(self) -> str:
+        """Names the model with its prompt and its calibration: another one answers otherwise."""
+        run, calibration = self.loaded.run, self.calibration
+        if run is not None and calibration is not None:
+            return policy_hash(run, self.contract, calibration)
+        return digest(self.loaded.base, repr(self.contract), weights_hash(run) if run else "")
 
     def answer(
         self, rows: Sequence[Row], max_new_tokens: int = MAX_NEW_TOKENS, early: bool = False

@@ -115,6 +115,8 @@ def calibrate(
         "derived": None,
         "certifications": ledger.tries(entry),
         "validation_rows": len(validation),
+        # What service compares its questions with: quantiles of P(right), at even distances.
+        "reference": np.quantile(fitted.confidence, np.linspace(0, 1, 11)).tolist(),
         **fitted.details(),
     }
     outcome: Guarantee | Infeasible | None = None

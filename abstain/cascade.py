@@ -1,7 +1,7 @@
 """A run with its policy and all that this may look at: many questions through it at once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,7 +24,7 @@ from abstain.router import (
 )
 from abstain.signals import available, matrix
 from curate.errors import UserError
-from curate.record import Row
+from curate.record import Row, digest
 
 UNREACHABLE = Threshold(2.0)  # no confidence passes it: every look that a policy allows is taken
 
@@ -39,34 +39,48 @@ class Cascade:
     retriever: Retriever | None = None
     second: Answering | None = None
     second_calibrator: Calibrator | None = None
+    hash: str = ""  # of all that decides: weights, prompt, calibration, policy, documents
 
     def check(self, row: Row) -> None:
         """Raise `UserError` where a question with its context cannot be read."""
         self.answerer.check(row)
 
+    def count_tokens(self, row: Row) -> int:
+        """Of a question's prompt; 0 where only a server could tell."""
+        return self.answerer.count_tokens(row)
+
     def own(self, rows: Sequence[Row]) -> list[Look]:
         """The run's own answers; what its head alone declines is not generated."""
-        started = time.perf_counter()
-        answers = answer_all(self.answerer, rows, early=True)
+        found = dict(pair for pack in self.packs(rows) for pair in pack)
+        return [found[number] for number in range(len(rows))]
+
+    def packs(self, rows: Sequence[Row]) -> Iterator[list[tuple[int, Look]]]:
+        """The same with the rows' numbers, as they come: rows of one context together."""
         calibration = self.answerer.calibration
-        confidence, sufficient = confidences(rows, answers, calibration)
-        declined = head_declines(answers, calibration.decline_below if calibration else None)
-        each = 1000 * (time.perf_counter() - started) / max(1, len(rows))
-        looks = []
-        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            skipped = answer.skipped
-            looks.append(
-                _look(
-                    "own",
-                    row,
-                    answer,
-                    None if skipped else float(confidence[number]),
-                    None if skipped else float(sufficient[number]),
-                    bool(declined[number]),
-                    each,
+        started = time.perf_counter()
+        for pack in self.answerer.answer(rows, early=True):
+            members, answers = [rows[number] for number, _ in pack], [one for _, one in pack]
+            confidence, sufficient = confidences(members, answers, calibration)
+            declined = head_declines(answers, calibration.decline_below if calibration else None)
+            each = 1000 * (time.perf_counter() - started) / len(pack)
+            yield [
+                (
+                    number,
+                    _look(
+                        "own",
+                        row,
+                        answer,
+                        None if answer.skipped else float(sure),
+                        None if answer.skipped else float(suffices),
+                        bool(no),
+                        each,
+                    ),
                 )
-            )
-        return looks
+                for (number, answer), row, sure, suffices, no in zip(
+                    pack, members, confidence, sufficient, declined, strict=True
+                )
+            ]
+            started = time.perf_counter()
 
     def ask_second(self, row: Row) -> Look | Failed:
         """The second model's answer; what it says in another form than wanted has failed."""
@@ -157,6 +171,7 @@ def _look(
         answer.reason,
         dict(zip(names, map(float, values), strict=True)),
         milliseconds=milliseconds,
+        tokens=0 if answer.skipped else answer.tokens,
     )
 
 
@@ -175,8 +190,9 @@ def assemble(answerer: Answering, policy: RoutingPolicy) -> Cascade:
         second = Endpoint(settings.url, answerer.contract, settings.model, settings.seconds)
     found = Cascade(answerer, policy, Threshold(None), retrieve.make(policy.retriever), second)
     calibration = answerer.calibration
+    name = named(policy, found.retriever)
+    found.hash = digest(answerer.hash(), name)
     if calibration is not None:
-        name = named(policy, found.retriever)
         found.threshold = calibration.threshold_under(name)
         if calibration.routing == name:
             found.second_calibrator = calibration.second

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abstain.serve import command as serving
 from abstain.signal_options import evidence_of, signal_options, wants_all
 from curate import console
 from curate.console import json_option
@@ -362,6 +363,10 @@ def route(policy: Path, explain: bool, run: Path | None, as_json: bool) -> None:
         value["guarantee"] = promise
         text += f"\n{run}: {promise}"
     console.show(value, text, as_json)
+
+
+cli.add_command(serving.serve)
+cli.add_command(serving.keys)
 
 
 def main() -> None:

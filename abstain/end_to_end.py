@@ -18,7 +18,7 @@ from abstain.calibrator import Calibrator
 from abstain.cascade import Cascade, assemble, named
 from abstain.fitting import Fitted
 from abstain.groups import fold_groups
-from abstain.metrics import exact_match, f1
+from abstain.metrics import is_right
 from abstain.policy import RoutingPolicy
 from abstain.predict import answer_all, head_declines, judge
 from abstain.router import SECOND, Look, Outcome, Threshold
@@ -163,11 +163,7 @@ class WholePolicy:
         parent = self.rows.get(row.parent_id)
         if not accepted and look.retrieved and parent is not None:
             accepted = list(parent.answers) if parent.question == row.question else []
-        if not accepted:
-            return False
-        if self.right_f1 >= 1:
-            return exact_match(look.text, accepted) == 1
-        return f1(look.text, accepted) >= self.right_f1
+        return is_right(look.text, accepted, self.right_f1)
 
 
 def policy_as_a_whole(

@@ -21,7 +21,7 @@ from abstain.self_checks import NO, TRUE_QUESTION, YES
 from curate.chat import SECONDS, Chat
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.record import Row
+from curate.record import Row, digest
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,14 @@ class Endpoint:
 
     def check(self, row: Row) -> None:
         """What is too long, only the server knows, and says when it is asked."""
+
+    def count_tokens(self, row: Row) -> int:
+        """Unknown: 0."""
+        return 0
+
+    def hash(self) -> str:
+        """Names the address and its model; what lies behind them may change unseen."""
+        return digest(self.address, self._chat.model, repr(self.contract))
 
     def answer(
         self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False

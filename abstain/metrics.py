@@ -35,6 +35,16 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
     return max(_f1(normalise(prediction).split(), normalise(g).split()) for g in answers or [""])
 
 
+def is_right(text: str, answers: Sequence[str], right_f1: float) -> bool:
+    """Whether an answer is right: F1 of at least ``right_f1``, or, for 1, an exact match.
+
+    Where no answer is accepted, none is right.
+    """
+    if not answers:
+        return False
+    return exact_match(text, answers) == 1 if right_f1 >= 1 else f1(text, answers) >= right_f1
+
+
 def _f1(prediction: list[str], gold: list[str]) -> float:
     if not prediction or not gold:
         return float(prediction == gold)

@@ -169,6 +169,7 @@ class RoutingPolicy(_Settings):
     messages: Messages = Messages()
     # Of all questions, whatever becomes of them, put before a person too: what recalibrates.
     audit_share: float = Field(0.0, ge=0, le=1)
+    stream: bool = True  # clients may have an answer in pieces, once it is decided
     tighten: bool = True  # raise the threshold while audits refute the guarantee
 
     @model_validator(mode="after")

@@ -88,6 +88,7 @@ class Look:
     retrieved: tuple[str, ...] = ()  # where its passages come from
     may_answer: bool = False  # a rule would answer with it, if the threshold lets it pass
     milliseconds: float = 0.0
+    tokens: int = 0  # generated
 
     @property
     def said_no(self) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -56,7 +57,7 @@ def keep(address: str, secret: str) -> Path:
     return file
 
 
-def write_secret(file: Path, value: dict[str, str]) -> None:
+def write_secret(file: Path, value: dict[str, Any]) -> None:
     """Write JSON into a file that has its owner's mode before it has its content."""
     with replacing(file) as temporary:
         number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

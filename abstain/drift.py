@@ -1,0 +1,198 @@
+"""Whether what was promised still holds, from questions that people audit while the service runs.
+
+A share of all questions, drawn by a coin and whatever became of them, is answered by people too.
+Of those that the model answered, each is right or wrong, and the share of wrong ones lies in a
+*confidence sequence*: an interval that holds at all times at once with probability 1 − δ, however
+often somebody looks (Robbins 1970; Howard et al. 2021). A fixed sample's interval, looked at every
+day until it alarms, would sooner or later alarm without a reason.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from abstain.calibration import RIGHT_F1
+from abstain.metrics import is_right
+from abstain.queue import Item
+
+State = Literal["supported", "open", "refuted", "unguaranteed"]
+_PRIOR = (0.5, 4.5)  # of the mixture, where risks of a tenth or so are expected
+_SHIFTED = 0.2  # of the population stability index: what is commonly called a shift
+
+
+def log_evidence(errors: int, count: int, risk: float) -> float:
+    """Log of the mixture's likelihood ratio against a risk, from ``errors`` of ``count``.
+
+    Under that risk its exponential is a nonnegative martingale of mean 1, so that it reaches 1/δ at
+    any time with probability at most δ (Ville 1939): log [B(a + k, b + n − k) / B(a, b)] minus
+    log [riskᵏ (1 − risk)ⁿ⁻ᵏ], with the risk spread as Beta(a, b).
+    """
+    from scipy.special import betaln, xlog1py, xlogy
+
+    a, b = _PRIOR
+    mixed = betaln(a + errors, b + count - errors) - betaln(a, b)
+    return float(mixed - xlogy(errors, risk) - xlog1py(count - errors, -risk))
+
+
+def confidence_sequence(errors: int, count: int, delta: float) -> tuple[float, float]:
+    """The risks that the evidence so far does not rule out at level δ, as an interval."""
+    from scipy.optimize import brentq
+
+    limit = math.log(1 / delta)
+
+    def beyond(risk: float) -> float:
+        return log_evidence(errors, count, risk) - limit
+
+    middle = errors / count if count else 0.5
+    if count == 0:
+        return 0.0, 1.0
+    tiny = 1e-9
+    low = 0.0 if beyond(tiny) <= 0 or not errors else float(brentq(beyond, tiny, middle))
+    high = 1.0
+    if errors < count and beyond(1 - tiny) > 0:
+        high = float(brentq(beyond, max(middle, tiny), 1 - tiny))
+    return low, high
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A question that a coin chose and a person answered, and what the model had said."""
+
+    confidence: float
+    answered: bool  # by the model, at the threshold of then
+    said_no: bool
+    right: bool  # its answer, whether or not it was given
+    context: str
+
+
+def audits(items: Sequence[Item], policy: str, right_f1: float = RIGHT_F1) -> list[Audit]:
+    """The uniformly audited items of one frozen policy, the oldest first.
+
+    Those that have more than one look are left to `abstain calibrate --policy`: what a later look
+    would have said under another threshold nobody has seen.
+    """
+    found = []
+    for item in items:
+        reply, decision = item.reply, item.decision
+        if not item.audited or item.status != "answered" or reply is None:
+            continue
+        if item.policy != policy or len(decision.get("looks", ())) != 1:
+            continue
+        look = decision["looks"][0]
+        text, accepted = look["text"], list(reply.answers) if reply.sufficient else []
+        found.append(
+            Audit(
+                look["confidence"] if look["confidence"] is not None else -math.inf,
+                decision["action"] == "answer",
+                look["abstained"] or look["head_declines"],
+                is_right(text, accepted, right_f1),
+                item.context or item.id,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the audits say of the promise."""
+
+    state: State
+    audited: int
+    answered: int  # of the audited, at the threshold in force
+    wrong: int
+    low: float  # the confidence sequence of the risk
+    high: float
+    target: float | None
+    coverage: float | None  # share of the audited that is answered
+    shift: float | None  # population stability index of the confidence, against validation
+    tighten_to: float | None = None  # where it is refuted: the threshold that audits support
+
+    @property
+    def shifted(self) -> bool:
+        """Whether questions have changed so far that the calibration speaks of others."""
+        return self.shift is not None and self.shift > _SHIFTED
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {**asdict(self), "shifted": self.shifted}
+
+
+def watch(
+    found: Sequence[Audit],
+    threshold: float,
+    guarantee: dict[str, Any] | None,
+    reference: Sequence[float] = (),
+    delta: float = 0.05,
+) -> Watch:
+    """Hold the audits against the guarantee at the threshold in force.
+
+    ``reference`` are quantiles of the confidence on validation, at even distances.
+    """
+    answered = [one for one in found if not one.said_no and one.confidence >= threshold]
+    wrong = sum(not one.right for one in answered)
+    low, high = confidence_sequence(wrong, len(answered), delta)
+    target = guarantee["target_risk"] if guarantee is not None else None
+    state: State = "unguaranteed"
+    if target is not None:
+        state = "refuted" if low > target else "supported" if high <= target else "open"
+    sure = [one.confidence for one in found if math.isfinite(one.confidence)]
+    return Watch(
+        state,
+        len(found),
+        len(answered),
+        wrong,
+        low,
+        high,
+        target,
+        len(answered) / len(found) if found else None,
+        stability_index(sure, reference) if reference and len(sure) >= 50 else None,
+        tightened(found, threshold, target, delta) if target and state == "refuted" else None,
+    )
+
+
+def tightened(found: Sequence[Audit], threshold: float, target: float, delta: float) -> float:
+    """The laxest threshold above the present one at which audits support the target risk.
+
+    Candidates are tested from the strictest on that has enough audits to pass at all, until one
+    fails (fixed-sequence testing); above 1 where none passes: then nothing is answered.
+    """
+    given = sorted(
+        (one for one in found if not one.said_no and one.confidence >= threshold),
+        key=lambda one: -one.confidence,
+    )
+    best = 1.0 + 1e-9
+    enough = next((n for n in range(1, len(given) + 1) if _passes(0, n, target, delta)), None)
+    if enough is None:
+        return best
+    wrong = 0
+    for count, one in enumerate(given, 1):
+        wrong += not one.right
+        tied = count < len(given) and given[count].confidence == one.confidence
+        if count < enough or tied:
+            continue
+        if not _passes(wrong, count, target, delta):
+            break
+        best = one.confidence
+    return best
+
+
+def _passes(wrong: int, count: int, target: float, delta: float) -> bool:
+    return wrong / count <= target and log_evidence(wrong, count, target) >= math.log(1 / delta)
+
+
+def stability_index(values: Sequence[float], reference: Sequence[float]) -> float:
+    """Population stability index: Σ (p − q) ln(p / q) over the reference's quantile bins.
+
+    0 for the same distribution; above 0.2 is commonly called a shift. Each bin is given half a
+    value more, so that an empty one is not infinite.
+    """
+    edges = np.unique(np.asarray(reference)[1:-1])
+    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)
+    wide = np.searchsorted(edges, np.asarray(reference), "right")
+    expected = np.bincount(wide, minlength=len(edges) + 1)
+    p = (counts + 0.5) / (counts + 0.5).sum()
+    q = (expected + 0.5) / (expected + 0.5).sum()
+    return float(((p - q) * np.log(p / q)).sum())

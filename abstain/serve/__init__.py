@@ -1,0 +1,1 @@
+"""`abstain serve`: the router behind an address that any OpenAI client can call."""

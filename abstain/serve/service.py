@@ -1,0 +1,209 @@
+"""What the server does with a question, from its coming in to the record of its decision."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from abstain.cascade import Cascade
+from abstain.decisions import DecisionLog, record
+from abstain.queue import Item, Queue
+from abstain.router import (
+    Failed,
+    Fetched,
+    Outcome,
+    OutOfTime,
+    Threshold,
+    Wanted,
+    message,
+    route,
+)
+from abstain.serve.batcher import Batcher
+from abstain.serve.metrics import Metrics
+from curate.errors import UserError, os_error
+from curate.record import Row
+
+QUEUE, DECISIONS, SECRET = "queue.sqlite", "decisions.jsonl", "secret"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody asks."""
+
+    text: str
+    context: str = ""
+    history: list[dict[str, str]] = field(default_factory=list)
+    document: str = ""  # that the context is of
+    id: str = ""  # the client's own: the same one is taken in once
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the asker is told, and the record of why."""
+
+    text: str
+    record: dict[str, Any]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Conflict(UserError):
+    """An id that was used for another question."""
+
+
+class Service:
+    """A cascade in service: batched, within time, its decisions logged and queued."""
+
+    def __init__(self, cascade: Cascade, state: Path, queue: Queue, most_waiting: int) -> None:
+        """``state`` is a folder for the log of decisions and a secret that draws audits."""
+        self.cascade = cascade
+        self.policy = cascade.policy
+        self.queue = queue
+        self.batcher = Batcher(cascade, most_waiting)
+        self.metrics = Metrics(self)
+        self.log = DecisionLog(state / DECISIONS)
+        self._secret = _secret(state)
+        self.calibrated = cascade.threshold  # as `abstain calibrate` left it
+
+    @property
+    def seconds(self) -> float:
+        """What a question may take."""
+        return self.policy.budget.seconds
+
+    def tighten(self, value: float) -> None:
+        """From now on only what passes a stricter threshold is answered, without a guarantee."""
+        self.cascade.threshold = Threshold(value)
+
+    def loosen(self) -> None:
+        """Back to the calibrated threshold."""
+        self.cascade.threshold = self.calibrated
+
+    async def decide(self, question: Question) -> Told:
+        """Decide a question; what goes to a person is in the queue when this returns.
+
+        Raises `Busy` where there is no room or time, `UserError` where the queue or the log cannot
+        be written: then nothing has been accepted.
+        """
+        started = time.monotonic()
+        until = started + self.seconds
+        self.batcher.admit(until)
+        threshold = self.cascade.threshold  # one and the same from beginning to end
+        question = _storable(question)
+        row = Row(question.text, question.context, history=question.history)
+        await asyncio.to_thread(self.cascade.check, row)
+        outcome = await self._run(row, threshold, until)
+        number = question.id or secrets.token_hex(10)
+        said = message(self.policy, outcome, self.cascade.answerer.contract.abstention_phrase)
+        spent = 1000 * (time.monotonic() - started)
+        entry = record(question.text, said, outcome, threshold, spent, number)
+        entry["audited"] = self._audited(number)
+        await asyncio.to_thread(self._keep, question, number, entry)
+        self.metrics.decided(entry)
+        tokens = self.cascade.count_tokens(row)
+        return Told(said, entry, tokens, sum(look.tokens for look in outcome.looks))
+
+    async def _run(self, row: Row, threshold: Threshold, until: float) -> Outcome:
+        steps = route(self.policy, threshold, row.question, row.context)
+        wanted = next(steps)
+        while True:
+            try:
+                left = until - time.monotonic()
+                found = await asyncio.wait_for(self._fetch(row, wanted, until), max(0.0, left))
+                wanted = steps.send(found)
+            except TimeoutError:
+                return _thrown(steps, OutOfTime(f"not decided within {self.seconds:g} seconds"))
+            except StopIteration as done:
+                outcome: Outcome = done.value
+                return outcome
+
+    async def _fetch(self, row: Row, wanted: Wanted, until: float) -> Fetched:
+        row = replace(row, context=wanted.context)
+        if wanted.fetch == "answer":
+            return await self.batcher.look(row, until)
+        with self.metrics.fetching(wanted.fetch):
+            if wanted.fetch == "retrieve":
+                return await asyncio.to_thread(self.cascade.find, wanted.question, wanted.context)
+            return await asyncio.to_thread(self._second, row)
+
+    def _second(self, row: Row) -> Fetched:
+        try:
+            return self.cascade.ask_second(row)
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+            # A model of somebody else's may answer in any form.
+            return Failed(f"its answer cannot be read ({type(error).__name__}: {error})")
+
+    def _audited(self, number: str) -> bool:
+        """A coin for each request; the same request falls the same way however often it comes."""
+        drawn = hmac.digest(self._secret, number.encode(), hashlib.sha256)
+        return int.from_bytes(drawn[:8], "big") < self.policy.audit_share * 2**64
+
+    def _keep(self, question: Question, number: str, entry: dict[str, Any]) -> None:
+        escalated = entry["action"] == "escalate"
+        if escalated or entry["audited"]:
+            item = Item(
+                number,
+                question.text,
+                question.context,
+                escalated,
+                entry["audited"],
+                1.0 if escalated else self.policy.audit_share,
+                entry,
+                self.cascade.hash,
+                question.document,
+                question.history,
+            )
+            if not self.queue.put(item):
+                before = self.queue.get(number)
+                asked = (question.text, question.context)
+                if before is not None and (before.question, before.context) != asked:
+                    raise Conflict(f"the id {number} was used for another question")
+        self.log.append(entry)
+
+
+def _storable(question: Question) -> Question:
+    """Without what is no text: halves of characters, and zero bytes, which PostgreSQL refuses."""
+
+    def text(value: str) -> str:
+        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.replace("\0", "")
+
+    history = [{text(k): text(v) for k, v in turn.items()} for turn in question.history]
+    return Question(
+        text(question.text), text(question.context), history, text(question.document),
+        text(question.id),
+    )  # fmt: skip
+
+
+def _thrown(steps: Any, error: OutOfTime) -> Outcome:
+    try:
+        steps.throw(error)
+    except StopIteration as done:
+        outcome: Outcome = done.value
+        return outcome
+    raise AssertionError("a route that is out of time goes on")
+
+
+def _secret(state: Path) -> bytes:
+    """Draws who is audited: whoever asks cannot tell which questions will be looked at."""
+    file = state / SECRET
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_bytes(secrets.token_bytes(32))
+        return file.read_bytes()
+    except OSError as error:
+        raise os_error("keep the service's secret", file, error) from error
+
+
+def open_queue(state: Path, address: str | None) -> Queue:
+    """The queue of a service: a file in its folder, or a data base of the team's."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{state}: cannot be written ({error.strerror})") from error
+    return Queue(address or state / QUEUE)

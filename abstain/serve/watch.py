@@ -1,0 +1,57 @@
+"""The watch that runs beside the server: audits against the promise, and what follows from it."""
+
+import asyncio
+import logging
+
+from abstain import drift
+from abstain.drift import Watch
+from abstain.queue import QueueError
+from abstain.serve.service import Service
+
+log = logging.getLogger(__name__)
+
+EVERY = 30.0  # seconds
+
+
+def look(service: Service) -> Watch | None:
+    """What the audits say now; None where nothing is calibrated."""
+    calibration = service.cascade.answerer.calibration
+    threshold = service.calibrated.value
+    if calibration is None or threshold is None:
+        return None
+    found = drift.audits(
+        service.queue.items("answered"), service.cascade.hash, calibration.right_f1
+    )
+    reference = calibration.details.get("reference") or ()
+    return drift.watch(found, threshold, service.calibrated.guarantee, reference)
+
+
+def act(service: Service, found: Watch) -> None:
+    """Tighten while the promise is refuted, where the policy says so; the alarm is a log line."""
+    service.metrics.watched(found)
+    if found.state == "refuted" and found.tighten_to is not None:
+        if service.policy.tighten and service.cascade.threshold.value != found.tighten_to:
+            service.tighten(found.tighten_to)
+            log.error(
+                "the guarantee is refuted: %d of %d audited answers are wrong, the risk is at least"
+                " %.3f and not at most %.3f; from now on the threshold is %.4f, without a "
+                "guarantee; run `abstain recalibrate`",
+                *(found.wrong, found.answered, found.low, found.target, found.tighten_to),
+            )
+    elif service.cascade.threshold != service.calibrated:
+        service.loosen()
+        log.warning("the audits no longer refute the guarantee: the calibrated threshold is back")
+    if found.shifted:
+        log.warning("questions have changed: the confidence's stability index is %.2f", found.shift)
+
+
+async def keep_watching(service: Service) -> None:
+    """Look again and again, as long as the server runs."""
+    while True:
+        try:
+            found = await asyncio.to_thread(look, service)
+            if found is not None:
+                act(service, found)
+        except QueueError as error:
+            log.warning("the audits cannot be read: %s", error)
+        await asyncio.sleep(EVERY)
