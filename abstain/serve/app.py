@@ -19,7 +19,7 @@ from abstain.serve.batcher import Busy
 from abstain.serve.keys import Key, Keys
 from abstain.serve.limits import Limits
 from abstain.serve.openai_api import ChatRequest, failure
-from abstain.serve.service import Conflict, Question, Service, Told
+from abstain.serve.service import Conflict, NotAccepted, Question, Service, Told
 from curate.errors import UserError
 
 _OPEN = Key("anyone", "people")
@@ -251,8 +251,9 @@ def _errors(app: FastAPI, service: Service) -> None:
         return JSONResponse(failure(str(error), "rate_limit_error"), 429, headers=after)
 
     @app.exception_handler(QueueError)
-    async def unwritable(_: Request, error: QueueError) -> JSONResponse:
-        service.metrics.refused("queue")
+    @app.exception_handler(NotAccepted)
+    async def unwritable(_: Request, error: UserError) -> JSONResponse:
+        service.metrics.refused("unwritable")
         return JSONResponse(
             failure(f"nothing was accepted: {error}", "server_error"),
             503,

@@ -55,6 +55,10 @@ class Conflict(UserError):
     """An id that was used for another question."""
 
 
+class NotAccepted(UserError):
+    """A decision that could not be written down, and so was not made."""
+
+
 class Service:
     """A cascade in service: batched, within time, its decisions logged and queued."""
 
@@ -142,6 +146,11 @@ class Service:
         return int.from_bytes(drawn[:8], "big") < self.policy.audit_share * 2**64
 
     def _keep(self, question: Question, number: str, entry: dict[str, Any]) -> None:
+        # The log first: whoever is told to come again must not find himself in the queue.
+        try:
+            self.log.append(entry)
+        except UserError as error:
+            raise NotAccepted(str(error)) from error
         escalated = entry["action"] == "escalate"
         if escalated or entry["audited"]:
             item = Item(
@@ -161,7 +170,6 @@ class Service:
                 asked = (question.text, question.context)
                 if before is not None and (before.question, before.context) != asked:
                     raise Conflict(f"the id {number} was used for another question")
-        self.log.append(entry)
 
 
 def _storable(question: Question) -> Question:
