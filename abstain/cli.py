@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abstain import audits_command as auditing
+from abstain.goal_options import goal_options
+from abstain.queue_command import queue
 from abstain.serve import command as serving
 from abstain.signal_options import evidence_of, signal_options, wants_all
 from curate import console
@@ -35,20 +38,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("run", type=_PATH)
 @click.option("--data", type=_PATH, required=True, help="Data-set folder of `curate build`.")
-@click.option(
-    "--target-risk",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.10,
-    show_default=True,
-    help="Largest share of wrong answers among the questions answered (α).",
-)
-@click.option(
-    "--delta",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Probability that the promise fails, over the draw of calibration rows (δ).",
-)
+@goal_options
 @click.option(
     "--procedure",
     type=click.Choice(["fixed-sequence", "holm", "sgr", "crc", "none"]),
@@ -365,8 +355,11 @@ def route(policy: Path, explain: bool, run: Path | None, as_json: bool) -> None:
     console.show(value, text, as_json)
 
 
+cli.add_command(auditing.drift)
+cli.add_command(auditing.recalibrate)
 cli.add_command(serving.serve)
 cli.add_command(serving.keys)
+cli.add_command(queue)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from abstain.calibration import RIGHT_F1
 from abstain.metrics import is_right
 from abstain.queue import Item
+from abstain.unguaranteed import NEVER
 
 State = Literal["supported", "open", "refuted", "unguaranteed"]
 _PRIOR = (0.5, 4.5)  # of the mixture, where risks of a tenth or so are expected
@@ -163,7 +164,7 @@ def tightened(found: Sequence[Audit], threshold: float, target: float, delta: fl
         (one for one in found if not one.said_no and one.confidence >= threshold),
         key=lambda one: -one.confidence,
     )
-    best = 1.0 + 1e-9
+    best = NEVER
     enough = next((n for n in range(1, len(given) + 1) if _passes(0, n, target, delta)), None)
     if enough is None:
         return best
@@ -189,10 +190,11 @@ def stability_index(values: Sequence[float], reference: Sequence[float]) -> floa
     0 for the same distribution; above 0.2 is commonly called a shift. Each bin is given half a
     value more, so that an empty one is not infinite.
     """
-    edges = np.unique(np.asarray(reference)[1:-1])
-    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)
-    wide = np.searchsorted(edges, np.asarray(reference), "right")
-    expected = np.bincount(wide, minlength=len(edges) + 1)
+    quantiles = np.asarray(reference)
+    edges, first = np.unique(quantiles[1:-1], return_index=True)
+    below = (first + 1) / (len(quantiles) - 1)  # share of the reference below each edge
+    expected = np.diff([0.0, *below, 1.0])
+    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(expected))
     p = (counts + 0.5) / (counts + 0.5).sum()
-    q = (expected + 0.5) / (expected + 0.5).sum()
+    q = (expected * len(values) + 0.5) / (expected * len(values) + 0.5).sum()
     return float(((p - q) * np.log(p / q)).sum())
