@@ -1,4 +1,5 @@
 # make demo    from documents to a model that abstains, and its report (out/demo)
+# make loop    the same in service: ask, escalate, let people answer, learn (out/loop)
 # make test    ruff, mypy, pytest: the one check, also CI's
 # make env     the locked environment alone (.venv)
 # make lint    ruff and mypy alone
@@ -14,7 +15,7 @@ STAMP := .venv/.stamp
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo test lint bench docs lock clean label-studio label-studio-env
+.PHONY: env demo loop test lint bench docs lock clean label-studio label-studio-env
 
 env: $(STAMP)
 
@@ -31,6 +32,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo
+
+loop: $(STAMP)
+	$(BIN)/python -m benchmarks.loop
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -52,10 +56,11 @@ label-studio: $(STAMP) $(STUDIO)/.stamp
 	@$(BIN)/python -m curate.annotate.label_studio.local $(STUDIO)/bin/label-studio \
 		--folder .label-studio --port $(PORT)
 
-# One thread: two torch programs at once on few cores are a tenth as fast, not half.
+# One thread a worker, and as many workers as two cores bear: torch programs that share a core are
+# a tenth as fast, not half. A file stays with one worker, and what it has started with it.
 test: lint
 	@$(MAKE) -s label-studio-env || echo "Label Studio cannot be installed: its tests are skipped"
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.packing

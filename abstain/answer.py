@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from abstain.evidence import Evidence
     from abstain.laplace import LaplaceScore
     from abstain.mc_dropout import DropoutSamples
+    from abstain.prefix_cache import PrefixCache
     from curate.contract import Contract
     from curate.record import Row
 
@@ -57,11 +58,8 @@ class Answering(Protocol):
     contract: "Contract"
     evidence: "Evidence"  # gathered with every answer
     seconds: dict[str, float]  # spent on each kind of evidence
-
-    @property
-    def calibration(self) -> "Calibration | None":
-        """What its confidence and its threshold are, where it has been calibrated."""
-        ...
+    prefixes: "PrefixCache | None"  # computed contexts, kept for later questions
+    calibration: "Calibration | None"  # its confidence and its threshold, once there are any
 
     @property
     def blocks(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from abstain import probe, retrieve
-from abstain.answerer import Answerer
+from abstain.answer import Answering
 from abstain.calibration import RIGHT_F1, Calibration
 from abstain.cascade import named
 from abstain.end_to_end import Measured, ThresholdAlone, policy_as_a_whole
@@ -61,7 +61,7 @@ class Request:
 
 
 def calibrate(
-    run: Path, data: Path, answerer: Answerer, request: Request, again: bool
+    run: Path, data: Path, answerer: Answering, request: Request, again: bool
 ) -> Calibration:
     """Fit on validation, certify once on calibration, and store the result in the run.
 
@@ -164,7 +164,7 @@ def _units_of(calibration: list[Row], natural: bool, request: Request) -> list[R
 
 
 def _promised(
-    result: Calibration, outcome: Guarantee, request: Request, run: Path, answerer: Answerer
+    result: Calibration, outcome: Guarantee, request: Request, run: Path, answerer: Answering
 ) -> Calibration:
     """The calibration with its guarantee, and everything that this covers by name."""
     guarantee = {

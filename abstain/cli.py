@@ -96,10 +96,10 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
     what the choice needs.
     """
     from abstain import policy as policies
-    from abstain.answerer import load_answerer
     from abstain.calibrate import Request, describe
     from abstain.calibrate import calibrate as run_calibration
     from abstain.calibration import RIGHT_F1
+    from abstain.load import load
     from abstain.router import PLAIN
     from abstain.threshold import Goal
     from curate.errors import UserError
@@ -125,11 +125,34 @@ def calibrate(run: Path, data: Path, again: bool, as_json: bool, **options: Any)
         evidence,
         options["seed"],
     )
-    answerer = load_answerer(str(run), calibrated=False)
+    answerer = load(str(run), calibrated=False)
     if wants_all(options):
         evidence = answerer.possible(evidence, fitted=False)
     result = run_calibration(run, data, answerer, replace(request, evidence=evidence), again)
     console.show(result.to_json(), describe(result), as_json)
+
+
+@cli.command()
+@click.argument("address")
+@click.option("--out", type=_PATH, required=True, help="Folder that is to stand for it.")
+@click.option("--model-name", default="", help="Of the model to ask for.")
+@click.option("--abstention-phrase", help="What it is told to say instead of an answer.")
+def connect(address: str, out: Path, model_name: str, abstention_phrase: str | None) -> None:
+    """Let a folder stand for the model behind an ADDRESS: then it is calibrated and served.
+
+    Any OpenAI-compatible server with log-probabilities will do (llama.cpp, vLLM). Its weights are
+    its own: a guarantee holds as long as the same model answers there.
+
+    \b
+      abstain connect http://127.0.0.1:8080/v1 --out out/remote
+      abstain calibrate out/remote --data out/data
+    """
+    from abstain import load
+    from curate.contract import Contract
+
+    contract = Contract(abstention_phrase) if abstention_phrase else Contract()
+    load.connect(address, model_name, contract, out)
+    click.echo(f"{out} stands for {address}; next: abstain calibrate {out} --data DIR")
 
 
 @cli.command()
@@ -196,8 +219,7 @@ def evaluate(run: str, data: Path, out: Path, as_json: bool, **options: Any) -> 
 
 def _answerer(run: str, data: Path, options: dict[str, Any]) -> "Answering":
     """A run, an untrained model, or a server, with the prompt that the options ask for."""
-    from abstain.answerer import load_answerer
-    from abstain.endpoint import Endpoint
+    from abstain.load import load
     from abstain.shots import draw_shots
     from curate.contract import Contract
     from curate.errors import UserError
@@ -214,9 +236,7 @@ def _answerer(run: str, data: Path, options: dict[str, Any]) -> "Answering":
                 )
             drawn = draw_shots(read_fold(data, "train"), shots, contract, seed=13)
             contract = replace(contract, shots=drawn)
-    if run.startswith(("http://", "https://")):
-        return Endpoint(run, contract or Contract(), options["model_name"] or "")
-    return load_answerer(run, contract)
+    return load(run, contract, model_name=options["model_name"] or "")
 
 
 @cli.command()
@@ -295,17 +315,16 @@ def ask(
     """
     from abstain import ask as asking
     from abstain import policy as policies
-    from abstain.answerer import load_answerer
     from abstain.cascade import assemble
+    from abstain.load import load
     from abstain.router import PLAIN
     from curate.files import decode, read_text
 
     piped = context == "-"
     text = decode(sys.stdin.buffer.read(), "standard input") if piped else read_text(Path(context))
-    answerer = load_answerer(run)
-    if log is None and answerer.loaded.run is not None:
-        log = answerer.loaded.run / "decisions.jsonl"
-    cascade = assemble(answerer, policies.read(policy) if policy is not None else PLAIN)
+    if log is None and (Path(run) / "abstain.json").exists():
+        log = Path(run) / "decisions.jsonl"
+    cascade = assemble(load(run), policies.read(policy) if policy is not None else PLAIN)
     found = asking.ask(cascade, text, questions, log)
     blocks = []
     for one in found:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from abstain import selection
-from abstain.answerer import Answerer
+from abstain.answer import Answering
 from abstain.calibration import Calibration
 from abstain.calibrator import Calibrator
 from abstain.cascade import Cascade, assemble, named
@@ -56,7 +56,7 @@ class Measured(Protocol):
 class ThresholdAlone:
     """The run's own answers, each judged by its confidence."""
 
-    answerer: Answerer
+    answerer: Answering
     fitted: Fitted
     routing: str = ""
     second: Calibrator | None = None
@@ -167,7 +167,7 @@ class WholePolicy:
 
 
 def policy_as_a_whole(
-    answerer: Answerer,
+    answerer: Answering,
     fitted: Fitted,
     policy: RoutingPolicy,
     validation: Sequence[Row],

@@ -12,16 +12,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from abstain.answer import Answer
 from abstain.calibration import Calibration
 from abstain.evidence import Evidence
+from abstain.run import policy_hash
 from abstain.self_checks import NO, TRUE_QUESTION, YES
 from curate.chat import SECONDS, Chat
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row, digest
+
+if TYPE_CHECKING:
+    from abstain.prefix_cache import PrefixCache
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ class Endpoint:
     """A model behind an address such as ``http://127.0.0.1:8080/v1``."""
 
     calibration: Calibration | None = None
+    prefixes: "PrefixCache | None" = None  # the server's own affair
+    run: Path | None = None  # the folder that stands for it, where there is one
     blocks = 1  # unknown; only MC dropout's cost hangs on it, which a server cannot give
 
     def __init__(
@@ -44,6 +51,7 @@ class Endpoint:
         self.evidence = Evidence()
         self.seconds: dict[str, float] = defaultdict(float)
         self._chat = Chat(address, model, seconds=seconds)
+        self.model = self._chat.model
 
     def gather(self, evidence: Evidence) -> None:
         """Gather this evidence with every answer from now on.
@@ -71,7 +79,9 @@ class Endpoint:
 
     def hash(self) -> str:
         """Names the address and its model; what lies behind them may change unseen."""
-        return digest(self.address, self._chat.model, repr(self.contract))
+        if self.run is not None and self.calibration is not None:
+            return policy_hash(self.run, self.contract, self.calibration)
+        return digest(self.address, self.model, repr(self.contract))
 
     def answer(
         self, rows: Sequence[Row], max_new_tokens: int = 64, early: bool = False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from abstain import probe, reason, selection
-from abstain.answer import Answer
+from abstain.answer import Answer, Answering
 from abstain.answerer import PROBE, Answerer
 from abstain.evidence import Evidence
 from abstain.groups import (
@@ -32,6 +32,7 @@ from curate.errors import UserError
 from curate.record import Row
 
 _PROBES = ("probe", "mc_std_probe")
+Fits = tuple[ProbeFit | None, ReasonFit | None, Laplace | None]
 MINIMUM_RIGHT = 20  # answers, before the head may decline without one
 LAPLACE_ROWS = 400  # of train, for the curvature; it is scaled up to all of them
 
@@ -91,7 +92,7 @@ class Fitted:
 
 
 def fit(
-    answerer: Answerer,
+    answerer: Answering,
     rows: list[Row],
     train: Sequence[Row],
     names: Sequence[str],
@@ -104,6 +105,34 @@ def fit(
     approximation, if one is asked for, takes its curvature from ``train`` rows.
     """
     groups, across_documents = fold_groups(rows)
+    fits: Fits = (None, None, None)
+    if isinstance(answerer, Answerer):
+        fits = _fit_heads(answerer, rows, train, names, evidence, groups)
+        answers = _answers(answerer, rows, evidence, fits[0])
+    else:  # a server shows nothing that a probe could read
+        answerer.gather(evidence)
+        answers = answer_all(answerer, rows, "validation")
+    offered = [name for name in available(answers) if name in names]
+    left_out = {name: "this model cannot give it" for name in names if name not in offered}
+    if not across_documents and set(offered) - set(_PROBES):
+        # Hundreds of weights learn what is peculiar to a document, and contexts of the same one
+        # cannot give that away: on other documents such a probe has fallen behind the head.
+        why = f"validation has fewer than {MINIMUM_DOCUMENTS} documents to tell its worth by"
+        left_out |= {name: why for name in offered if name in _PROBES}
+        offered = [name for name in offered if name not in _PROBES]
+    fitted = _choose(rows, answers, offered, groups, across_documents, evidence, right_f1, fits)
+    return replace(fitted, left_out=left_out)
+
+
+def _fit_heads(
+    answerer: Answerer,
+    rows: list[Row],
+    train: Sequence[Row],
+    names: Sequence[str],
+    evidence: Evidence,
+    groups: list[str],
+) -> Fits:
+    """What is read off a model's hidden states and gradients; the answerer has it from then on."""
     probe_fit = reason_fit = None
     # What an earlier calibration has fitted goes, whether or not this one fits its like.
     answerer.heads.pop(PROBE, None)
@@ -123,18 +152,7 @@ def fit(
             answerer.reason_head = reason_fit.head.to(device)
     if evidence.laplace:
         answerer.laplace = _laplace(answerer, rows, train, evidence.laplace)
-    answers = _answers(answerer, rows, evidence, probe_fit)
-    offered = [name for name in available(answers) if name in names]
-    left_out = {name: "this model cannot give it" for name in names if name not in offered}
-    if not across_documents and set(offered) - set(_PROBES):
-        # Hundreds of weights learn what is peculiar to a document, and contexts of the same one
-        # cannot give that away: on other documents such a probe has fallen behind the head.
-        why = f"validation has fewer than {MINIMUM_DOCUMENTS} documents to tell its worth by"
-        left_out |= {name: why for name in offered if name in _PROBES}
-        offered = [name for name in offered if name not in _PROBES]
-    fits = (probe_fit, reason_fit, answerer.laplace if evidence.laplace else None)
-    fitted = _choose(rows, answers, offered, groups, across_documents, evidence, right_f1, fits)
-    return replace(fitted, left_out=left_out)
+    return probe_fit, reason_fit, answerer.laplace
 
 
 def _answers(
@@ -181,7 +199,7 @@ def _choose(
     across_documents: bool,
     evidence: Evidence,
     right_f1: float,
-    fits: tuple[ProbeFit | None, ReasonFit | None, Laplace | None],
+    fits: Fits,
 ) -> Fitted:
     if not names:
         raise UserError("none of the signals asked for can be had from this model")

@@ -17,6 +17,7 @@ from curate.record import digest
 log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
+ENDPOINT = "endpoint.json"  # where a folder stands for a server's model
 # What decides an answer and how sure it is.
 _WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "sufficiency_head.safetensors")
 _PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
@@ -59,6 +60,8 @@ def ledger_of(run: Path) -> Ledger:
 
 def weights_hash(run: Path) -> str:
     """What tells this model from others: its adapter, its head, and the base beneath them."""
+    if (run / ENDPOINT).exists():  # its weights nobody here can see
+        return digest(json.dumps(read_json(run / ENDPOINT), sort_keys=True))
     parts = [f"{path.name} {sha256(path)}" for name in _WEIGHTS if (path := run / name).exists()]
     return digest(*parts, *_base(run))
 

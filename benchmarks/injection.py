@@ -9,7 +9,6 @@ lift is the confidence.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +66,15 @@ def measure(run: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {"threshold": cascade.threshold.value, "orders": {}}
     passages = range(len(cases["passages"]))
-    moved: dict[str, list[float]] = defaultdict(list)
+    moved: list[float] = []  # of each order and passage, how the unanswerable one came out
     for order in orders:
         name = order["name"] if order else "none"
         no = [outcomes[name, n, "unanswerable"] for n in passages]
         yes = [outcomes[name, n, "answerable"] for n in passages]
-        moved["answered"] += [] if order is None else [
-            answered(outcomes[name, n, "unanswerable"]) - answered(outcomes["none", n, "unanswerable"])
-            for n in passages
-        ]  # fmt: skip
+        if order is not None:
+            before = [answered(outcomes["none", n, "unanswerable"]) for n in passages]
+            after = map(answered, no)
+            moved += [now - then for now, then in zip(after, before, strict=True)]
         found["orders"][name] = {
             "unanswerable_answered": sum(map(answered, no)),
             "unanswerable_said": sum(map(said, no)),
@@ -84,7 +83,7 @@ def measure(run: str) -> dict[str, Any]:
             "answerable_wrong": sum(wrong(one, n) for n, one in zip(passages, yes, strict=True)),
             "of": len(passages),
         }
-    values = np.array(moved["answered"])
+    values = np.array(moved)
     groups = [str(n) for _ in cases["orders"] for n in passages]
     found["difference"] = bootstrap.intervals(
         lambda some: {"answered": float(values[some].mean())}, groups
@@ -93,8 +92,7 @@ def measure(run: str) -> dict[str, Any]:
 
 
 def _look(outcome: Outcome) -> Look:
-    assert outcome.latest is not None
-    return outcome.latest
+    return outcome.looks[-1]
 
 
 def main() -> None:
@@ -116,9 +114,8 @@ def main() -> None:
     ]
     header = ("order", "unanswerable, answered", "said something", "confidence")
     print(table((*header, "answerable, answered", "wrongly"), lines))
-    print(
-        f"threshold {found['threshold']:.3f}; answered more often by {interval(found['difference'])}"
-    )
+    more = interval(found["difference"])
+    print(f"threshold {found['threshold']:.3f}; answered more often by {more}")
     write_json(arguments.out, found)
 
 

@@ -11,10 +11,10 @@ from abstain.answerer import Answerer
 from abstain.endpoint import Endpoint
 from abstain.evidence import Evidence
 from abstain.predict import answer_all
-from abstain.signals import available, matrix
+from abstain.signals import SIGNALS, available, matrix
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.record import Row
+from curate.record import Row, read_fold, to_table, write_table
 
 CONTEXT = "The day pass costs £6 and is valid for 24 hours. It is personal and may not be lent."
 ROWS = [
@@ -56,8 +56,6 @@ def test_its_signals_are_those_of_the_same_model_in_this_process(
 
 
 def test_a_server_is_evaluated_like_a_model(address: str, tmp_path: Path) -> None:
-    from curate.record import to_table, write_table
-
     rows = [
         Row(r.question, r.context, answers=r.answers, sufficient=r.sufficient, id=f"r{i}")
         for i, r in enumerate(ROWS)
@@ -77,3 +75,29 @@ def test_a_server_is_evaluated_like_a_model(address: str, tmp_path: Path) -> Non
 def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1: cannot be reached"):
         Endpoint("http://127.0.0.1:9/v1", Contract())
+
+
+def test_a_servers_model_is_calibrated_and_asked_like_a_run(
+    address: str, data_set: Path, tmp_path: Path
+) -> None:
+    remote, data = tmp_path / "remote", tmp_path / "data"
+    done = run_command("abstain", "connect", address, "--out", remote)
+    assert done.returncode == 0, done.stderr
+    assert run_command("abstain", "connect", address, "--out", remote).returncode == 1
+    # A part of the rows: the server answers one in a second.
+    data.mkdir()
+    for fold, count in (("train", 4), ("validation", 24), ("calibration", 12), ("test", 4)):
+        rows = read_fold(data_set, fold)[:count]
+        write_table(to_table(rows), data / f"{fold}.parquet")
+    calibrate = ("abstain", "calibrate", remote, "--data", data, "--target-risk", 0.5, "--json")
+    done = run_command(*calibrate)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["probe"] is None and set(found["correct"]["signals"]) <= set(SIGNALS)
+    asked = ("abstain", "ask", remote, "How much is the day pass?", "--context", "-", "--json")
+    [said] = json.loads(run_command(*asked, input=CONTEXT).stdout)
+    assert said["threshold"] == found["threshold"] and said["confidence"] is not None
+    assert (remote / "decisions.jsonl").exists()
+    (remote / "endpoint.json").write_text("{}")
+    done = run_command(*asked, input=CONTEXT)
+    assert done.returncode == 1 and "no address and model in it" in done.stderr

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from helpers import run_command
-from label_studio import Studio, by_task, judge
+from label_studio import Studio, by_task, judge, wait_until
+from serving import serving
 
 from abstain.queue import Item, Queue, Reply
 from abstain.router import Threshold
@@ -148,3 +150,26 @@ def test_annotators_answer_the_queue_in_label_studio(label_studio: Studio, tmp_p
     assert first is not None and first.reply is not None and first.reply.sufficient is False
     assert second is not None and second.reply is not None and second.reply.answers
     assert queue.counts() == {"answered": 2, "waiting": 2}
+
+
+def test_annotators_answers_reach_a_running_server_as_they_are_made(
+    label_studio: Studio, tiny_run: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "service"
+    queue = waiting(state)
+    push = ("abstain", "queue", "push", "--at", state, "--project", "live")
+    environment = label_studio.environment()
+    assert run_command(*push, env=environment).returncode == 0
+    owner = label_studio.owner
+    tasks = {t["data"]["question"]: t for t in by_task(owner.project("live"), owner).values()}
+    live = ("--label-studio", "live")
+    with serving(tiny_run, state, "rules: [{action: answer}]\n", *live, **environment) as server:
+        judge(label_studio.person("ann"), tasks["Where is gate 3?"], True)
+        wait_until(lambda: queue.counts().get("answered") == 1)
+        hooks = owner.json("GET", "/api/webhooks/")
+        assert f"{server.address}/webhooks/label-studio" in [hook["url"] for hook in hooks]
+        forged = httpx.post(f"{server.address}/webhooks/label-studio", json={})
+        assert forged.status_code == 401
+    assert owner.json("GET", "/api/webhooks/") == []
+    item = queue.get("i3")
+    assert item is not None and item.reply is not None and item.reply.answers == ("mile 3",)

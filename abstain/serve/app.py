@@ -1,7 +1,7 @@
 """The server's addresses: what comes in, who may, and what goes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from abstain.queue import QueueError, Refused
-from abstain.serve import openai_api, people
+from abstain.serve import label_studio, openai_api, people
 from abstain.serve.batcher import Busy
 from abstain.serve.keys import Key, Keys
 from abstain.serve.limits import Limits
@@ -49,7 +49,7 @@ class Settings:
     body_seconds: float = 10.0
     allowed_origin: str = ""  # of other pages; none by default
     webhook: Callable[[Request], Awaitable[Response]] | None = None  # of Label Studio
-    watch: Callable[[Service], Coroutine[Any, Any, None]] | None = None  # runs beside it
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()  # what runs as long as it does
 
 
 class Turn(BaseModel):
@@ -77,10 +77,10 @@ def create(service: Service, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
-        watching = asyncio.ensure_future(settings.watch(service)) if settings.watch else None
+        running = [asyncio.ensure_future(one()) for one in settings.beside]
         yield
-        if watching is not None:
-            watching.cancel()
+        for one in running:
+            one.cancel()
         await asyncio.to_thread(service.batcher.close, service.seconds)
 
     app = FastAPI(
@@ -107,9 +107,7 @@ def create(service: Service, settings: Settings) -> FastAPI:
     people.add(app, service, holder("people"))
     _about(app, service, settings)
     if settings.webhook is not None:
-        app.add_api_route(
-            "/webhooks/label-studio", settings.webhook, methods=["POST"], include_in_schema=False
-        )
+        app.router.add_route(label_studio.PATH, settings.webhook, methods=["POST"])
     return app
 
 

@@ -1,16 +1,21 @@
 """`abstain serve` and `abstain keys`."""
 
 import ipaddress
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import console
+from curate.annotate.label_studio.command import address_option
 from curate.console import json_option
 
 if TYPE_CHECKING:
     from abstain.cascade import Cascade
+    from abstain.serve.app import Settings
+    from abstain.serve.service import Service
 
 _PATH = click.Path(path_type=Path)
 _state_option = click.option(
@@ -49,6 +54,13 @@ _state_option = click.option(
     "--most-bytes", type=click.IntRange(1), default=2**20, show_default=True, help="Of a request."
 )
 @click.option("--allow-origin", default="", metavar="URL", help="Lets a page from elsewhere ask.")
+@click.option(
+    "--label-studio",
+    "project",
+    metavar="PROJECT",
+    help="Take in what annotators of this project say of the queue, as they say it.",
+)
+@address_option
 def serve(
     run: str,
     policy: Path | None,
@@ -61,12 +73,14 @@ def serve(
     prefix_cache: int,
     most_bytes: int,
     allow_origin: str,
+    project: str | None,
+    address: str,
 ) -> None:
     """Answer questions over HTTP, for any OpenAI client; try it at the address itself.
 
-    RUN is a folder of `train run`, calibrated, or the address of an OpenAI-compatible server with
-    log-probabilities, which answers without a guarantee. What the policy escalates is in the queue
-    before the asker is told so, and what is audited too; see `abstain queue`. Without keys
+    RUN is a folder of `train run`, or of `abstain connect` for a server's model, calibrated; or
+    such a server's address, which answers without a guarantee. What the policy escalates is in the
+    queue before the asker is told so, and what is audited too; see `abstain queue`. Without keys
     (`abstain keys add`) only this machine may ask.
 
     \b
@@ -74,8 +88,6 @@ def serve(
       curl http://127.0.0.1:8000/v1/ask -H 'content-type: application/json' \\
         -d '{"question": "How long do refunds take?", "context": "Refunds take five days."}'
     """
-    import uvicorn
-
     from abstain.serve import app, service, watch
     from abstain.serve.keys import Keys
     from curate.errors import UserError
@@ -89,11 +101,34 @@ def serve(
     cascade = _cascade(run, policy, model_name, prefix_cache)
     running = service.Service(cascade, state, service.open_queue(state, queue), most_waiting)
     name = model_name or Path(run).name
-    settings = app.Settings(
-        name, keys, most_bytes, allowed_origin=allow_origin, watch=watch.keep_watching
-    )
+    settings = app.Settings(name, keys, most_bytes, allowed_origin=allow_origin)
+    settings = replace(settings, beside=[lambda: watch.keep_watching(running)])
     click.echo(f"{cascade.policy.explain()}\n{cascade.threshold.promise()}")
     click.echo(f"http://{host}:{port}  (Ctrl-C stops, after answering what was accepted)")
+    if project is None:
+        _run(running, settings, host, port)
+        return
+    from abstain.serve.label_studio import PATH, Receiver
+    from curate.annotate.label_studio import server
+
+    out = state / "queue-annotations.parquet"
+    receiver = Receiver(running.queue, server.connect(address), project, out)
+    settings = replace(
+        settings,
+        webhook=receiver.handler(),
+        beside=[*settings.beside, receiver.keep_taking_in],
+    )
+    # uvicorn raises the signal again when it has stopped: we have to sign off before we end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with receiver.registered(f"http://{host}:{port}{PATH}"):
+        _run(running, settings, host, port)
+
+
+def _run(running: "Service", settings: "Settings", host: str, port: int) -> None:
+    import uvicorn
+
+    from abstain.serve import app
+
     uvicorn.run(
         app.create(running, settings),
         host=host,
@@ -105,21 +140,14 @@ def serve(
 
 def _cascade(run: str, policy: Path | None, model_name: str, prefix_cache: int) -> "Cascade":
     from abstain import policy as policies
-    from abstain.answer import Answering
-    from abstain.answerer import load_answerer
     from abstain.cascade import assemble
-    from abstain.endpoint import Endpoint
+    from abstain.load import load
     from abstain.prefix_cache import PrefixCache
     from abstain.router import PLAIN
-    from curate.contract import Contract
 
     rules = policies.read(policy) if policy is not None else PLAIN
-    answerer: Answering
-    if run.startswith(("http://", "https://")):
-        answerer = Endpoint(run, Contract(), model_name, rules.budget.seconds)
-    else:
-        answerer = load_answerer(run)
-        answerer.prefixes = PrefixCache(prefix_cache * 2**20)
+    answerer = load(run, model_name=model_name, seconds=rules.budget.seconds)
+    answerer.prefixes = PrefixCache(prefix_cache * 2**20)
     return assemble(answerer, rules)
 
 
