@@ -32,6 +32,12 @@ def cli() -> None:
       abstain calibrate out/run --data out/data --target-risk 0.10 --delta 0.05
       abstain evaluate out/run --data out/data --out out/evaluation
       abstain ask out/run --context policy.txt "How long do refunds take?"
+
+    \b
+    And into service:
+      abstain serve out/run --policy policy.yaml
+      abstain queue list
+      abstain drift out/run
     """
 
 

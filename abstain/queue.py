@@ -132,11 +132,18 @@ class Queue:
             found = run.execute(sa.select(_items).where(_items.c.id == number)).first()
         return _item(found) if found is not None else None
 
-    def items(self, status: Status | None = None, limit: int | None = None) -> list[Item]:
-        """Items, the oldest first."""
+    def items(
+        self,
+        status: Status | None = None,
+        limit: int | None = None,
+        audited_under: str | None = None,
+    ) -> list[Item]:
+        """Items, the oldest first; of the uniform audits alone those of one policy, if named."""
         asked = sa.select(_items).order_by(_items.c.created, _items.c.id).limit(limit)
         if status is not None:
             asked = asked.where(_items.c.status == status)
+        if audited_under is not None:
+            asked = asked.where(_items.c.audited, _items.c.policy == audited_under)
         with self._changing("read it", writes=False) as run:
             return [_item(found) for found in run.execute(asked)]
 

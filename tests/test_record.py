@@ -83,6 +83,13 @@ def test_missing_column_is_named_with_its_file(tmp_path: Path, column: str) -> N
         record.read_rows(path)
 
 
+def test_files_of_before_there_was_a_weight_are_read_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "old.parquet"
+    pq.write_table(record.to_table([make_row("q", "c")]).drop_columns(["weight", "title"]), path)
+    (row,) = record.read_rows(path)
+    assert (row.weight, row.title) == (1.0, "")
+
+
 def test_column_of_a_wrong_type_is_named_with_both_types(tmp_path: Path) -> None:
     table = record.to_table([make_row("q", "c")])
     index = table.column_names.index("sufficient")

@@ -144,7 +144,7 @@ class Batcher:
                 for number, look in pack:
                     readable[number].done(look)
                     open_.discard(number)
-        except (UserError, RuntimeError, ValueError) as error:
+        except Exception as error:
             # One question must not take the server down, nor its neighbours' answers with it.
             log.exception("the model failed on a batch of %d", len(readable))
             for number in open_:

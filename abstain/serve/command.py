@@ -120,7 +120,8 @@ def serve(
     )
     # uvicorn raises the signal again when it has stopped: we have to sign off before we end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with receiver.registered(f"http://{host}:{port}{PATH}"):
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared only
+    with receiver.registered(f"http://{reachable}:{port}{PATH}"):
         _run(running, settings, host, port)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from abstain.serve.metrics import Metrics
 from curate.errors import UserError, os_error
 from curate.record import Row
 
+_ELSEWHERE = 64  # questions that may wait for a retriever or a second model at once
 QUEUE, DECISIONS, SECRET = "queue.sqlite", "decisions.jsonl", "secret"
 
 
@@ -72,6 +74,9 @@ class Service:
         self.log = DecisionLog(state / DECISIONS)
         self._secret = _secret(state)
         self.calibrated = cascade.threshold  # as `abstain calibrate` left it
+        # Apart from the threads that write: a retriever that hangs must not keep a question from
+        # the queue.
+        self._elsewhere = ThreadPoolExecutor(_ELSEWHERE, "elsewhere")
 
     @property
     def seconds(self) -> float:
@@ -128,10 +133,12 @@ class Service:
         row = replace(row, context=wanted.context)
         if wanted.fetch == "answer":
             return await self.batcher.look(row, until)
+        elsewhere = asyncio.get_running_loop().run_in_executor
         with self.metrics.fetching(wanted.fetch):
             if wanted.fetch == "retrieve":
-                return await asyncio.to_thread(self.cascade.find, wanted.question, wanted.context)
-            return await asyncio.to_thread(self._second, row)
+                question, context = wanted.question, wanted.context
+                return await elsewhere(self._elsewhere, self.cascade.find, question, context)
+            return await elsewhere(self._elsewhere, self._second, row)
 
     def _second(self, row: Row) -> Fetched:
         try:

@@ -19,9 +19,9 @@ def look(service: Service) -> Watch | None:
     threshold = service.calibrated.value
     if calibration is None or threshold is None:
         return None
-    found = drift.audits(
-        service.queue.items("answered"), service.cascade.hash, calibration.right_f1
-    )
+    policy = service.cascade.hash
+    items = service.queue.items("answered", audited_under=policy)
+    found = drift.audits(items, policy, calibration.right_f1)
     reference = calibration.details.get("reference") or ()
     return drift.watch(found, threshold, service.calibrated.guarantee, reference)
 
