@@ -122,6 +122,12 @@ class Cascade:
         outcomes: dict[int, Outcome] = {}
         while wanted:
             found = self._fetch(rows, wanted)
+            for number, thing in found.items():
+                if explore and isinstance(thing, Failed) and wanted[number].fetch != "answer":
+                    raise UserError(
+                        f"{wanted[number].fetch}: {thing.why}; a policy is certified with all that "
+                        "it asks, so let this answer, and calibrate again"
+                    )
             wanted = {}
             for number, thing in found.items():
                 try:

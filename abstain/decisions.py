@@ -56,6 +56,7 @@ def _look(look: Look) -> dict[str, Any]:
         "text": look.text,
         "abstained": look.abstained,
         "head_declines": look.head_declines,
+        "may_answer": look.may_answer,
         "confidence": look.confidence,
         "reason": look.reason,
         "signals": _signals(look),

@@ -59,40 +59,44 @@ def confidence_sequence(errors: int, count: int, delta: float) -> tuple[float, f
 
 
 @dataclass(frozen=True)
-class Audit:
-    """A question that a coin chose and a person answered, and what the model had said."""
+class Seen:
+    """One look at an audited question: how sure, −∞ where it could not answer; and if rightly."""
 
     confidence: float
-    answered: bool  # by the model, at the threshold of then
-    said_no: bool
-    right: bool  # its answer, whether or not it was given
+    right: bool
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A question that a coin chose and a person answered, and every look that was taken at it."""
+
+    looks: tuple[Seen, ...]
     context: str
+
+    def answer(self, threshold: float) -> Seen | None:
+        """The look that answers at a threshold, the first that passes.
+
+        Exact at thresholds up to the one that was in force: a stricter one might have come to looks
+        that were never taken.
+        """
+        return next((look for look in self.looks if look.confidence >= threshold), None)
 
 
 def audits(items: Sequence[Item], policy: str, right_f1: float = RIGHT_F1) -> list[Audit]:
-    """The uniformly audited items of one frozen policy, the oldest first.
-
-    Those that have more than one look are left to `abstain calibrate --policy`: what a later look
-    would have said under another threshold nobody has seen.
-    """
+    """The uniformly audited items of one frozen policy, the oldest first."""
     found = []
     for item in items:
         reply, decision = item.reply, item.decision
-        if not item.audited or item.status != "answered" or reply is None:
+        if not item.audited or item.status != "answered" or reply is None or item.policy != policy:
             continue
-        if item.policy != policy or len(decision.get("looks", ())) != 1:
-            continue
-        look = decision["looks"][0]
-        text, accepted = look["text"], list(reply.answers) if reply.sufficient else []
-        found.append(
-            Audit(
-                look["confidence"] if look["confidence"] is not None else -math.inf,
-                decision["action"] == "answer",
-                look["abstained"] or look["head_declines"],
-                is_right(text, accepted, right_f1),
-                item.context or item.id,
-            )
-        )
+        accepted = list(reply.answers) if reply.sufficient else []
+        looks = []
+        for look in decision.get("looks", ()):
+            sure = look["confidence"]
+            silent = look["abstained"] or look["head_declines"] or not look["may_answer"]
+            right = is_right(look["text"], accepted, right_f1)
+            looks.append(Seen(-math.inf if silent or sure is None else sure, right))
+        found.append(Audit(tuple(looks), item.context or item.id))
     return found
 
 
@@ -128,27 +132,28 @@ def watch(
     reference: Sequence[float] = (),
     delta: float = 0.05,
 ) -> Watch:
-    """Hold the audits against the guarantee at the threshold in force.
+    """Hold the audits against the guarantee at the threshold that it was given with.
 
     ``reference`` are quantiles of the confidence on validation, at even distances.
     """
-    answered = [one for one in found if not one.said_no and one.confidence >= threshold]
-    wrong = sum(not one.right for one in answered)
-    low, high = confidence_sequence(wrong, len(answered), delta)
+    answers = [look for one in found if (look := one.answer(threshold)) is not None]
+    wrong = sum(not look.right for look in answers)
+    low, high = confidence_sequence(wrong, len(answers), delta)
     target = guarantee["target_risk"] if guarantee is not None else None
     state: State = "unguaranteed"
     if target is not None:
         state = "refuted" if low > target else "supported" if high <= target else "open"
-    sure = [one.confidence for one in found if math.isfinite(one.confidence)]
+    first = [one.looks[0].confidence for one in found if one.looks]
+    sure = [confidence for confidence in first if math.isfinite(confidence)]
     return Watch(
         state,
         len(found),
-        len(answered),
+        len(answers),
         wrong,
         low,
         high,
         target,
-        len(answered) / len(found) if found else None,
+        len(answers) / len(found) if found else None,
         stability_index(sure, reference) if reference and len(sure) >= 50 else None,
         tightened(found, threshold, target, delta) if target and state == "refuted" else None,
     )
@@ -158,25 +163,29 @@ def tightened(found: Sequence[Audit], threshold: float, target: float, delta: fl
     """The laxest threshold above the present one at which audits support the target risk.
 
     Candidates are tested from the strictest on that has enough audits to pass at all, until one
-    fails (fixed-sequence testing); above 1 where none passes: then nothing is answered.
+    fails (fixed-sequence testing); above 1 where none passes: then nothing is answered. Nor is
+    anything where questions were looked at several times: what a stricter threshold would have come
+    to, nobody has seen.
     """
+    if any(len(one.looks) > 1 for one in found):
+        return NEVER
     given = sorted(
-        (one for one in found if not one.said_no and one.confidence >= threshold),
-        key=lambda one: -one.confidence,
+        (look for one in found if (look := one.answer(threshold)) is not None),
+        key=lambda look: -look.confidence,
     )
     best = NEVER
     enough = next((n for n in range(1, len(given) + 1) if _passes(0, n, target, delta)), None)
     if enough is None:
         return best
     wrong = 0
-    for count, one in enumerate(given, 1):
-        wrong += not one.right
-        tied = count < len(given) and given[count].confidence == one.confidence
+    for count, look in enumerate(given, 1):
+        wrong += not look.right
+        tied = count < len(given) and given[count].confidence == look.confidence
         if count < enough or tied:
             continue
         if not _passes(wrong, count, target, delta):
             break
-        best = one.confidence
+        best = look.confidence
     return best
 
 

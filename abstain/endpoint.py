@@ -24,6 +24,7 @@ from curate.chat import SECONDS, Chat
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row, digest
+from curate.text import storable
 
 if TYPE_CHECKING:
     from abstain.prefix_cache import PrefixCache
@@ -98,7 +99,7 @@ class Endpoint:
     def _answer(self, row: Row, max_new_tokens: int) -> Answer:
         messages = self.contract.messages(row.context, row.question, row.history)
         said = self._ask("answer", messages, max_new_tokens)[0]
-        text = (said.message.content or "").strip()
+        text = storable(said.message.content or "").strip()
         places = (said.logprobs.content if said.logprobs is not None else None) or []
         if text and not places:
             raise UserError(

@@ -141,7 +141,7 @@ class Queue:
         """Items, the oldest first; of the uniform audits alone those of one policy, if named."""
         asked = sa.select(_items).order_by(_items.c.created, _items.c.id).limit(limit)
         if status is not None:
-            asked = asked.where(_items.c.status == status)
+            asked = asked.where(_now() == status)
         if audited_under is not None:
             asked = asked.where(_items.c.audited, _items.c.policy == audited_under)
         with self._changing("read it", writes=False) as run:
@@ -149,7 +149,7 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """How many there are of each status."""
-        asked = sa.select(_items.c.status, sa.func.count()).group_by(_items.c.status)
+        asked = sa.select(_now(), sa.func.count()).group_by(_now())
         with self._changing("read it", writes=False) as run:
             return {str(status): int(count) for status, count in run.execute(asked)}
 
@@ -159,11 +159,7 @@ class Queue:
         None where there is none. Two people never hold the same one.
         """
         now = time.time()
-        free = sa.or_(
-            _items.c.status == "waiting",
-            sa.and_(_items.c.status == "claimed", _items.c.lease_until < now),
-        )
-        chosen = sa.select(_items.c.id).where(free)
+        chosen = sa.select(_items.c.id).where(_now() == "waiting")
         if number is not None:
             chosen = chosen.where(_items.c.id == number)
         chosen = chosen.order_by(_items.c.created, _items.c.id).limit(1)
@@ -195,21 +191,15 @@ class Queue:
 
     def expire(self, older: float) -> int:
         """Close what has waited longer than so many seconds, and is held by nobody."""
-        stale = (_items.c.status == "waiting") & (_items.c.created < time.time() - older)
+        stale = (_now() == "waiting") & (_items.c.created < time.time() - older)
         update = _items.update().where(stale).values(status="expired")
         with self._changing("expire questions") as run:
             return int(run.execute(update).rowcount)
 
     def _close(self, number: str, person: str, status: Status, reply: dict[str, Any]) -> Item:
-        now = time.time()
-        mine = sa.or_(
-            _items.c.status == "waiting",
-            sa.and_(
-                _items.c.status == "claimed",
-                sa.or_(_items.c.claimed_by == person, _items.c.lease_until < now),
-            ),
-        )
-        closed = {"status": status, "reply": reply, "answered_by": person, "answered": now}
+        held = (_items.c.status == "claimed") & (_items.c.claimed_by == person)
+        mine = sa.or_(_now() == "waiting", held)
+        closed = {"status": status, "reply": reply, "answered_by": person, "answered": time.time()}
         update = _items.update().where(_items.c.id == number, mine).values(closed)
         with self._changing("close a question") as run:
             found = run.execute(update.returning(*_items.c)).first()
@@ -230,6 +220,12 @@ class Queue:
         except sa.exc.SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise QueueError(f"{_shown(self.where)}: cannot {what}: {cause}") from error
+
+
+def _now() -> sa.ColumnElement[str]:
+    """The status of an item at this moment: what nobody holds any more waits again."""
+    lapsed = (_items.c.status == "claimed") & (_items.c.lease_until < time.time())
+    return sa.case((lapsed, sa.literal("waiting")), else_=_items.c.status)
 
 
 def _shown(where: str) -> str:

@@ -184,19 +184,20 @@ def export(
 ) -> None:
     """Write what people answered as rows that `curate` reads.
 
-    Each has a fold, by document, and the weight that undoes how it was drawn. Calibration gets
-    uniformly audited questions alone: a queue of hard cases would make it too severe.
+    Each has a fold, by document, and a weight that undoes how it was drawn (it is kept with the
+    row; `train` takes all rows alike so far). Calibration gets uniformly audited questions alone: a
+    queue of hard cases would make it too severe.
 
     \b
       abstain queue export --with out/data --out more.parquet
       curate split more.parquet --out out/data-2
     """
-    from abstain.queue_export import export as export_items
-    from abstain.queue_export import with_data
+    from abstain import queue_export
     from curate import record
 
-    found = export_items(opened(at).items(), calibration_share, seed)
-    rows = with_data(found.rows, data) if data is not None else found.rows
+    before = queue_export.rows_of(data) if data is not None else []
+    found = queue_export.export(opened(at).items(), calibration_share, seed, before)
+    rows = [*before, *found.rows]
     record.write_table(record.to_table(rows), out)
     value = {**found.to_json(), "written": len(rows)}
     text = f"{len(found.rows)} rows of the queue: {console.listed(value['folds']) or 'none'}"  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
 A document serves training or calibration, never both, by a coin that does not know what was said
 of it. Of a calibration document only uniformly audited questions go along: they alone certify
-anything. Of a training document all do; weights undo that hard ones were sooner asked about.
+anything. Of a training document all do; their weights undo that hard ones were asked about sooner,
+for whoever counts or trains by them (`train` takes all rows alike so far).
 """
 
 import datetime
@@ -33,20 +34,63 @@ class Exported:
         return {"rows": len(self.rows), "folds": dict(folds), "left_out": dict(self.left_out)}
 
 
-def export(items: Sequence[Item], calibration_share: float, seed: int) -> Exported:
-    """Rows of the answered items; documents go to calibration with this probability."""
+def export(
+    items: Sequence[Item], calibration_share: float, seed: int, known: Sequence[Row] = ()
+) -> Exported:
+    """Rows of the answered items; documents go to calibration with this probability.
+
+    ``known`` are the rows of a data set that they are to join: what shares a document or a context
+    with one of these goes where that is, and is left out where that is tested or selected on.
+    """
     found = Exported()
+    rows: list[tuple[Item, Row]] = []
     for item in items:
-        if item.status != "answered" or item.reply is None:
+        if item.status == "answered" and item.reply is not None:
+            rows.append((item, row_of(item)))
+        else:
             found.left_out[item.status] += 1
-            continue
-        row = row_of(item)
-        certifies = _coin(row.document_id, seed) < calibration_share
-        if certifies and not item.audited:
+    placed = _folds([row for _, row in rows], known, calibration_share, seed)
+    for (item, row), fold in zip(rows, placed, strict=True):
+        if fold not in ("train", "calibration"):
+            found.left_out[f"its document or context is in {fold}"] += 1
+        elif fold == "calibration" and not item.audited:
             found.left_out["not audited, in a document for calibration"] += 1
-            continue
-        found.rows.append(replace(row, fold="calibration" if certifies else "train"))
+        else:
+            # Audits are uniform already: in calibration each stands for as many as the others.
+            weight = 1.0 if fold == "calibration" else row.weight
+            found.rows.append(replace(row, fold=fold, weight=weight))
     return found
+
+
+def _folds(
+    rows: Sequence[Row], known: Sequence[Row], calibration_share: float, seed: int
+) -> list[str]:
+    """Each row's fold: one for all that are connected by documents and contexts."""
+    first: dict[str, str] = {}  # of names that are connected, what stands for them
+
+    def root(name: str) -> str:
+        while first.setdefault(name, name) != name:
+            name = first[name]
+        return name
+
+    def names(row: Row) -> list[str]:
+        found = [f"document {row.document_id}", f"context {row.context_id}"]
+        return [name for name in found if not name.endswith(" ")]
+
+    for row in (*known, *rows):
+        roots = sorted({root(name) for name in names(row)})
+        for one in roots[1:]:
+            first[one] = roots[0]
+    folds: dict[str, str] = {}
+    for row in known:
+        for name in names(row):
+            folds.setdefault(root(name), row.fold)
+    placed = []
+    for row in rows:
+        group = root(names(row)[0])
+        drawn = "calibration" if _coin(group, seed) < calibration_share else "train"
+        placed.append(folds.get(group, drawn))
+    return placed
 
 
 def row_of(item: Item) -> Row:
@@ -76,11 +120,11 @@ def row_of(item: Item) -> Row:
     ).stamped()
 
 
-def _coin(document: str, seed: int) -> float:
-    return int(digest(str(seed), document), 16) / 16**20
+def _coin(name: str, seed: int) -> float:
+    return int(digest(str(seed), name), 16) / 16**20
 
 
-def with_data(rows: Sequence[Row], folder: Path) -> list[Row]:
-    """The rows behind those of a data set, whose stream fold was what the service was asked."""
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of a data set, but for its stream fold: that was what the service was asked."""
     splits = record.read_splits(folder)
-    return [row for fold, known in splits.items() if fold != "stream" for row in known] + list(rows)
+    return [row for fold, rows in splits.items() if fold != "stream" for row in rows]

@@ -79,7 +79,8 @@ def recalibrate(
             "`abstain calibrate RUN --policy`"
         )
     stored, calibration, found = audits_of(run, policy, items)
-    one_each = list({one.context: one for one in reversed(found)}.values())[::-1]
+    looked = [one for one in found if one.looks]
+    one_each = list({one.context: one for one in reversed(looked)}.values())[::-1]
     if len(one_each) < MINIMUM:
         raise UserError(
             f"{len(one_each)} audited contexts of this run as it is, and at least {MINIMUM} are "
@@ -111,8 +112,9 @@ def recalibrate(
 
 
 def _units(found: Sequence[Audit]) -> Units:
+    looks = [one.looks[0] for one in found]
     return Units(
-        np.array([one.confidence for one in found]),
-        np.array([not one.said_no for one in found], dtype=bool),
-        np.array([one.right for one in found], dtype=bool),
+        np.array([look.confidence for look in looks]),
+        np.array([np.isfinite(look.confidence) for look in looks], dtype=bool),
+        np.array([look.right for look in looks], dtype=bool),
     )

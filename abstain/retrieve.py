@@ -10,7 +10,7 @@ from abstain.router import Found
 from curate.errors import UserError, os_error
 from curate.files import read_text
 from curate.record import Passage, digest
-from curate.text import words
+from curate.text import storable, words
 
 _LONGEST = 1_000  # characters of a passage that is cut from plain text
 _SUFFIXES = (".txt", ".md", ".html", ".htm")
@@ -132,5 +132,5 @@ class Http:
             ) from error
         if not isinstance(passages, list) or not all(isinstance(one, str) for one in passages):
             raise RetrieverError(f"{self._settings.url}: its passages are not a list of texts")
-        kept = tuple(passages[: self._settings.passages])
+        kept = tuple(map(storable, passages[: self._settings.passages]))
         return Found(kept, tuple(f"{self._settings.url} {n}" for n in range(1, len(kept) + 1)))

@@ -10,6 +10,12 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
+def storable(text: str) -> str:
+    """Without what is no text: halves of characters, and zero bytes, which PostgreSQL refuses."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "")
+
+
 def normalise(text: str) -> str:
     """Lower case, without punctuation and articles, white space folded (SQuAD's definition)."""
     lowered = text.lower().translate(_PUNCTUATION)

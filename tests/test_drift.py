@@ -1,6 +1,7 @@
 """The watch over the promise: its bounds hold at all times, its alarm does not cry wolf."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.special import beta as beta_function
 from abstain import drift
 from abstain.drift import (
     Audit,
+    Seen,
     confidence_sequence,
     log_evidence,
     stability_index,
@@ -64,17 +66,16 @@ def test_looking_every_time_breaks_it_no_more_often_than_promised(risk: float) -
     assert peeked > 2 * 300 * 0.05
 
 
-def audited(count: int, risk: float, seed: int = 0, **more: Any) -> list[Audit]:
+def one(confidence: float, right: bool) -> Audit:
+    return Audit((Seen(confidence, right),), "c")
+
+
+def audited(count: int, risk: float, seed: int = 0) -> list[Audit]:
+    """The less sure, the more often wrong."""
     draw = np.random.default_rng(seed)
     return [
-        Audit(
-            float(sure),
-            True,
-            False,
-            bool(draw.uniform() > risk * more.get("steep", 1.0) * (1.5 - sure)),
-            f"c{n}",
-        )
-        for n, sure in enumerate(draw.uniform(0.5, 1, size=count))
+        one(float(sure), bool(draw.uniform() > risk * (1.5 - sure)))
+        for sure in draw.uniform(0.5, 1, size=count)
     ]
 
 
@@ -84,35 +85,44 @@ def test_it_alarms_when_the_promise_fails_and_tightens_to_what_holds() -> None:
     good = watch(audited(600, 0.02), 0.5, PROMISE)
     assert good.state == "supported" and good.tighten_to is None and good.coverage == 1
     assert watch(audited(600, 0.02), 0.5, None).state == "unguaranteed"
-    bad = audited(800, 0.45)  # wrong in half of the unsure ones, in a fifth of the sure
-    found = watch(bad, 0.5, PROMISE)
+    found = watch(audited(800, 0.45), 0.5, PROMISE)
     assert found.state == "refuted" and found.low > 0.1
     assert found.tighten_to is not None and found.tighten_to > 0.9
-    for sure_only in range(5):
-        cut = [
-            Audit(a.confidence, True, False, a.right or a.confidence > 0.8, a.context)
-            for a in audited(800, 0.45, seed=sure_only)
-        ]
+    for seed in range(5):
+        cut = []
+        for made in audited(800, 0.45, seed):
+            look = made.looks[0]
+            cut.append(one(look.confidence, look.right or look.confidence > 0.8))
         at = tightened(cut, 0.5, 0.1, 0.05)
-        kept = [a for a in cut if a.confidence >= at]
-        assert 0.7 < at < 0.85 and sum(not a.right for a in kept) / len(kept) <= 0.1
-    declined = [Audit(0.9, False, True, False, "c")] * 50
-    assert watch(declined, 0.5, PROMISE).answered == 0
+        kept = [look for made in cut if (look := made.answer(at)) is not None]
+        assert 0.7 < at < 0.85 and sum(not look.right for look in kept) / len(kept) <= 0.1
+    silent = [one(-math.inf, False)] * 50
+    assert watch(silent, 0.5, PROMISE).answered == 0
+
+
+def test_of_several_looks_the_first_that_passes_counts_and_none_is_guessed() -> None:
+    twice = [Audit((Seen(0.3, True), Seen(0.9, False)), "c")] * 100
+    both = watch(twice + [one(0.9, True)] * 100, 0.5, PROMISE)
+    assert (both.answered, both.wrong, both.state) == (200, 100, "refuted")
+    assert both.tighten_to is not None and both.tighten_to > 1  # nobody saw what would come then
+    # What a rule keeps from being answered is no answer, however sure.
+    kept_back = [one(-math.inf, False)] * 60 + [one(0.9, True)] * 60
+    assert watch(kept_back, 0.5, PROMISE).wrong == 0
 
 
 def test_a_shift_of_the_questions_is_seen() -> None:
     draw = np.random.default_rng(0)
     reference = np.quantile(draw.uniform(size=500), np.linspace(0, 1, 11)).tolist()
-    same = [Audit(float(c), True, False, True, "c") for c in draw.uniform(size=300)]
-    other = [Audit(float(c), True, False, True, "c") for c in draw.beta(1, 4, size=300)]
+    same = [one(float(c), True) for c in draw.uniform(size=300)]
+    other = [one(float(c), True) for c in draw.beta(1, 4, size=300)]
     assert not watch(same, 0.5, PROMISE, reference).shifted
     assert watch(other, 0.5, PROMISE, reference).shifted
     assert stability_index(np.linspace(0, 1, 110).tolist(), np.linspace(0, 1, 11).tolist()) < 0.01
 
 
 def item(n: int, **more: Any) -> Item:
-    look = {"text": "red", "abstained": False, "head_declines": False, "confidence": 0.9}
-    decision = {"action": "answer", "looks": [look]}
+    look = {"text": "red", "abstained": False, "head_declines": False, "may_answer": True}
+    decision = {"action": "answer", "looks": [{**look, "confidence": 0.9}]}
     values: dict[str, Any] = {
         "escalated": False, "audited": True, "inclusion": 0.1, "decision": decision,
         "policy": "p", "status": "answered", "reply": Reply(True, ("Red",)),
@@ -120,21 +130,21 @@ def item(n: int, **more: Any) -> Item:
     return Item(f"i{n}", "What colour?", f"It is red {n}.", **{**values, **more})
 
 
-def test_only_uniform_audits_of_the_same_policy_with_one_look_count() -> None:
-    one = item(0).decision["looks"][0]
-    two_looks = {"action": "answer", "looks": [one, one]}
-    wrong = Reply(True, ("blue",))
+def test_only_uniform_audits_of_the_same_policy_count() -> None:
+    look = item(0).decision["looks"][0]
+    held = {"action": "escalate", "looks": [{**look, "may_answer": False}]}
     items = [
         item(1),
-        item(2, reply=wrong),
+        item(2, reply=Reply(True, ("blue",))),
         item(3, reply=Reply(False, (), "evidence_missing")),
         item(4, audited=False, escalated=True),
         item(5, policy="another"),
         item(6, status="waiting", reply=None),
-        item(7, decision=two_looks),
+        item(7, decision=held),
     ]
     found = drift.audits(items, "p")
-    assert [audit.right for audit in found] == [True, False, False]
+    assert [audit.looks[0].right for audit in found] == [True, False, False, True]
+    assert [audit.looks[0].confidence for audit in found] == [0.9, 0.9, 0.9, -math.inf]
 
 
 def test_export_gives_each_document_one_use_and_each_row_its_weight(tmp_path: Path) -> None:
@@ -150,7 +160,7 @@ def test_export_gives_each_document_one_use_and_each_row_its_weight(tmp_path: Pa
     assert all(folds[row.document_id] == row.fold for row in found.rows)
     certifying = [row for row in found.rows if row.fold == "calibration"]
     audited_ids = {one.id for one in items if one.audited}
-    assert all(row.source_id in audited_ids and row.weight == 10 for row in certifying)
+    assert all(row.source_id in audited_ids and row.weight == 1 for row in certifying)
     assert {row.weight for row in found.rows if row.fold == "train"} == {1.0, 10.0}
     assert found.left_out["waiting"] == 1
     assert found.left_out["not audited, in a document for calibration"] > 0
@@ -158,6 +168,23 @@ def test_export_gives_each_document_one_use_and_each_row_its_weight(tmp_path: Pa
     assert row.answers == ["red"] and row.sufficient and row.answer_starts == [6]
     again = export(items, 0.5, seed=1)
     assert [one.fold for one in again.rows] == [one.fold for one in found.rows]
+
+
+def test_what_shares_a_context_or_a_document_shares_a_fold_also_with_known_data() -> None:
+    from abstain.queue_export import export, row_of
+
+    # The same contexts, once with their document's name and once without.
+    items = [item(n % 40, document=f"d{n % 40}" if n < 40 else "") for n in range(80)]
+    found = export(items, 0.5, seed=2)
+    folds: dict[str, set[str]] = {}
+    for row in found.rows:
+        folds.setdefault(row.context, set()).add(row.fold)
+    assert len(folds) == 40 and all(len(one) == 1 for one in folds.values())
+    known = [replace(row_of(item(n)), fold=fold, source="old")
+             for n, fold in enumerate(["train", "test", "calibration"])]  # fmt: skip
+    joined = export([item(n, document=f"d{n}") for n in range(3)], 0.5, 2, known)
+    assert [row.fold for row in joined.rows] == ["train", "calibration"]
+    assert joined.left_out == {"its document or context is in test": 1}
 
 
 def test_rows_that_a_person_answered_weigh_what_undoes_the_sampling() -> None:

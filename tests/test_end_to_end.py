@@ -1,6 +1,7 @@
 """A policy certified as a whole: units that are looked at several times, and the command."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,6 @@ def promise_one(run: Path) -> None:
 def test_a_policy_is_certified_with_its_documents_and_covers_nothing_else(
     tiny_run: Path, data_set: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     documents = tmp_path / "documents"
@@ -137,11 +136,23 @@ def test_a_policy_is_certified_with_its_documents_and_covers_nothing_else(
     assert promised() == "no guarantee"
 
 
+def test_nothing_is_certified_while_what_a_policy_asks_is_down(
+    tiny_run: Path, data_set: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "rules:\n  - {action: answer}\n  - {action: retrieve}\n"
+        "retriever: {kind: http, url: 'http://127.0.0.1:9/find'}\n"
+    )
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    calibrate = ("abstain", "calibrate", run, "--data", data_set, "--again")
+    done = run_command(*calibrate, "--policy", tmp_path / "policy.yaml")
+    assert done.returncode == 1 and "certified with all that it asks" in done.stderr
+
+
 def test_a_second_model_is_calibrated_on_its_own_answers(
     tiny_run: Path, data_set: Path, address: str, tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (tmp_path / "policy.yaml").write_text(

@@ -120,6 +120,7 @@ def test_a_lease_that_ran_out_is_free_for_others(queue: Queue) -> None:
     queue.put(item("a"))
     assert queue.claim("ann", lease=0.05) is not None
     time.sleep(0.1)
+    assert queue.counts() == {"waiting": 1} and [one.id for one in queue.items("waiting")] == ["a"]
     again = queue.claim("ben")
     assert again is not None and again.claimed_by == "ben"
     with pytest.raises(Refused, match="held by ben"):

@@ -44,7 +44,7 @@ def fill(state: Path, run: Path, count: int, risk: float) -> Queue:
     queue = Queue(state / "queue.sqlite")
     for n in range(count):
         confidence = draw.uniform(0.3, 1.0)
-        look = {"text": "red", "abstained": False, "head_declines": False}
+        look = {"text": "red", "abstained": False, "head_declines": False, "may_answer": True}
         decision = {"action": "answer", "looks": [{**look, "confidence": confidence}]}
         queue.put(
             Item(f"i{n}", "What colour?", f"Gate {n} is red.", False, True, 0.1, decision, policy,

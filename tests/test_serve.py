@@ -140,25 +140,25 @@ def test_what_cannot_be_answered_is_refused_with_its_reason(
 
 def test_what_is_escalated_is_in_the_queue_once_and_comes_back_answered(server: Served) -> None:
     # Without a context so small a model never passes; if it did, nothing would be escalated.
-    first = server.ask("Who painted it?", "", id="mine")
-    assert first["action"] == "escalate" and first["id"] == "anyone:mine"
+    first = server.ask("Who painted it?", "", id="ticket/17")
+    assert first["action"] == "escalate" and first["id"] == "anyone:ticket/17"
     assert "passed your question on" in first["answer"]
-    again = server.ask("Who painted it?", "", id="mine")
+    again = server.ask("Who painted it?", "", id="ticket/17")
     assert again["id"] == first["id"]
-    conflict = {"question": "Another?", "id": "mine"}
+    conflict = {"question": "Another?", "id": "ticket/17"}
     answer = httpx.post(f"{server.address}/v1/ask", json=conflict, timeout=60)
     assert answer.status_code == 409 and "another question" in answer.json()["error"]["message"]
     queue = f"{server.address}/v1/queue"
     listed = httpx.get(queue, params={"limit": 500}).json()["items"]
-    assert [one["id"] for one in listed].count("anyone:mine") == 1
+    assert [one["id"] for one in listed].count("anyone:ticket/17") == 1
     assert all("decision" not in one for one in listed)  # it would sway whoever answers
-    held = httpx.post(f"{queue}/claim", json={"person": "ann", "id": "anyone:mine"}).json()
+    held = httpx.post(f"{queue}/claim", json={"person": "ann", "id": "anyone:ticket/17"}).json()
     assert held["claimed_by"] == "ann" and held["question"] == "Who painted it?"
     said = {"person": "ben", "sufficient": False, "reason": "no_context"}
-    assert httpx.post(f"{queue}/anyone:mine/answer", json=said).status_code == 409
-    done = httpx.post(f"{queue}/anyone:mine/answer", json={**said, "person": "ann"})
+    assert httpx.post(f"{queue}/anyone:ticket/17/answer", json=said).status_code == 409
+    done = httpx.post(f"{queue}/anyone:ticket/17/answer", json={**said, "person": "ann"})
     assert done.status_code == 200
-    found = httpx.get(f"{queue}/anyone:mine").json()
+    found = httpx.get(f"{queue}/anyone:ticket/17").json()
     assert found["status"] == "answered" and found["reply"]["reason"] == "no_context"
     assert found["decision"]["action"] == "escalate"
     assert httpx.get(f"{queue}/nobodys").status_code == 404
@@ -200,8 +200,10 @@ def test_keys_open_what_they_are_for_and_are_nowhere_to_be_read(
         assert status("/v1/models", secret="ga-wrong") == 401  # noqa: S106
         assert status("/v1/models", "bot") == 200 and status("/v1/queue", "bot") == 401
         assert status("/v1/queue", "ann") == 200
-        run_command("abstain", "keys", "remove", "bot", "--state", state)
+        for name in ("bot", "ann"):
+            run_command("abstain", "keys", "remove", name, "--state", state)
         assert status("/v1/models", "bot") == 401
+        assert status("/v1/queue") == 401  # the last key taken away does not open the door
     for file in state.rglob("*"):
         if file.is_file():
             assert not any(secret.encode() in file.read_bytes() for secret in secrets.values())
@@ -217,14 +219,17 @@ def test_others_may_only_ask_with_a_key(tiny_run: Path, tmp_path: Path) -> None:
 def test_a_share_of_all_questions_is_audited_by_a_coin(tiny_run: Path, tmp_path: Path) -> None:
     policy = "rules: [{action: answer}]\naudit_share: 0.4\n"
     with serving(tiny_run, tmp_path / "service", policy) as server:
+        queue = Queue(server.state / "queue.sqlite")
         found = [server.ask(QUESTION, CONTEXT, id=f"q{n}") for n in range(40)]
-        again = [server.ask(QUESTION, CONTEXT, id=f"q{n}") for n in range(5)]
-    audited = [one["id"] for one in found if one["audited"]]
+        audited = sorted(one.id for one in queue.items())
+        for n in range(40):
+            server.ask(QUESTION, CONTEXT, id=f"q{n}")
+        assert sorted(one.id for one in queue.items()) == audited  # the coin falls the same way
     assert 5 < len(audited) < 30
-    assert [one["audited"] for one in again] == [one["audited"] for one in found[:5]]
-    items = Queue(tmp_path / "service" / "queue.sqlite").items()
-    assert sorted(one.id for one in items) == sorted(audited)
-    assert {(one.inclusion, one.audited) for one in items} == {(0.4, True)}
+    assert not any("audited" in one for one in found)  # who asks is not told
+    assert {(one.inclusion, one.audited) for one in queue.items()} == {(0.4, True)}
+    entries = (server.state / "decisions.jsonl").read_text().splitlines()
+    assert sum(json.loads(entry)["audited"] for entry in entries) == 2 * len(audited)
 
 
 def test_any_openai_compatible_model_can_stand_behind_it(address: str, tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ def test_a_retriever_that_is_down_slow_or_wrong_costs_no_question(
         "garbage": says(b"<html>"),
         "wrong": says(b'{"passages": "text"}'),
         "error": says(b"{}", 500),
+        "half": says(b'{"passages": ["Painted by \\ud83d Ann."]}'),
         "slow": says(good, seconds=3),
     }
     current = ["ok"]
@@ -205,6 +206,8 @@ def test_a_retriever_that_is_down_slow_or_wrong_costs_no_question(
     ):
         found = server.ask("Who painted it?", CONTEXT)
         assert len(found["looks"]) == 2 and found["looks"][1]["retrieved"]
+        current[0] = "half"  # a passage cut in the middle of an emoji
+        assert len(server.ask("Who painted it?", CONTEXT)["looks"]) == 2
         for name, told in (
             ("garbage", "its answer is not"),
             ("wrong", "not a list of texts"),

@@ -45,6 +45,7 @@ class Settings:
 
     model: str  # the name that clients see
     keys: Keys
+    needs_key: bool = True  # decided once: taking the last key away must not open the door
     most_bytes: int = 2**20
     body_seconds: float = 10.0
     allowed_origin: str = ""  # of other pages; none by default
@@ -115,8 +116,9 @@ def holder(scope: str) -> Callable[..., Any]:
     """Tells whose key a request brings; refuses who has none, or not for this."""
 
     def check(request: Request, authorization: Annotated[str, Header()] = "") -> Key:
-        keys: Keys = request.app.state.settings.keys
-        if not keys.names():
+        settings: Settings = request.app.state.settings
+        keys = settings.keys
+        if not settings.needs_key and not keys.names():
             return _OPEN
         kind, _, secret = authorization.partition(" ")
         key = keys.holder(secret.strip()) if kind.casefold() == "bearer" else None
@@ -220,7 +222,6 @@ def _about(app: FastAPI, service: Service, settings: Settings) -> None:
             "policy": service.policy.explain().split("\n"),
             "threshold": threshold.value,
             "guarantee": threshold.promise(),
-            "keys": bool(settings.keys.names()),
             "model": settings.model,
         }
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from abstain.cascade import Cascade
 from abstain.router import Failed, Look
-from curate.errors import UserError
 from curate.record import Row
 
 log = logging.getLogger(__name__)
@@ -129,23 +128,32 @@ class Batcher:
             return batch
 
     def _answer(self, batch: list[_Waiting]) -> None:
-        readable: list[_Waiting] = []
-        for entry in batch:
-            try:
-                self._cascade.check(entry.row)
-                readable.append(entry)
-            except UserError as error:
-                entry.done(Failed(str(error)))
         self.batches += 1
-        self.questions += len(readable)
+        self.questions += len(batch)
+        readable = [entry for entry in batch if self._readable(entry)]
         open_ = set(range(len(readable)))
         try:
             for pack in self._cascade.packs([entry.row for entry in readable]):
                 for number, look in pack:
                     readable[number].done(look)
                     open_.discard(number)
-        except Exception as error:
-            # One question must not take the server down, nor its neighbours' answers with it.
-            log.exception("the model failed on a batch of %d", len(readable))
-            for number in open_:
-                readable[number].done(Failed(f"{type(error).__name__}: {error}"))
+        except Exception:  # whatever it is, the thread must live
+            log.exception("the model failed on a batch of %d; they are asked alone", len(readable))
+            for number in sorted(open_):
+                self._alone(readable[number])
+
+    def _readable(self, entry: _Waiting) -> bool:
+        try:
+            self._cascade.check(entry.row)
+        except Exception as error:  # noqa: BLE001 - as above; it is told to who asked
+            entry.done(Failed(str(error)))
+            return False
+        return True
+
+    def _alone(self, entry: _Waiting) -> None:
+        """One question must not cost its neighbours their answers."""
+        try:
+            [look] = self._cascade.own([entry.row])
+            entry.done(look)
+        except Exception as error:  # noqa: BLE001 - as above; it is told to who asked
+            entry.done(Failed(f"{type(error).__name__}: {error}"))

@@ -101,7 +101,8 @@ def serve(
     cascade = _cascade(run, policy, model_name, prefix_cache)
     running = service.Service(cascade, state, service.open_queue(state, queue), most_waiting)
     name = model_name or Path(run).name
-    settings = app.Settings(name, keys, most_bytes, allowed_origin=allow_origin)
+    needs_key = bool(keys.names()) or not _is_loopback(host)
+    settings = app.Settings(name, keys, needs_key, most_bytes, allowed_origin=allow_origin)
     settings = replace(settings, beside=[lambda: watch.keep_watching(running)])
     click.echo(f"{cascade.policy.explain()}\n{cascade.threshold.promise()}")
     click.echo(f"http://{host}:{port}  (Ctrl-C stops, after answering what was accepted)")

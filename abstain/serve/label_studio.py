@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abstain import queue_label_studio
-from abstain.queue import Queue, QueueError
+from abstain.queue import Queue
 from curate.annotate import annotations
 from curate.annotate.label_studio import config, pull, webhook
 from curate.annotate.label_studio.pull import Pulled
@@ -62,8 +62,8 @@ class Receiver:
                 await asyncio.sleep(_PAUSE)
             try:
                 await asyncio.to_thread(self._take_in)
-            except QueueError as error:
-                log.warning("what annotators said waits in the journal: %s", error)
+            except Exception:  # what came is in the journal; the next event tries again
+                log.exception("what annotators said could not be taken in")
 
     def _take_in(self) -> None:
         pull.write(self._out, self._controls, self._people, Pulled())

@@ -80,24 +80,24 @@ def add(app: FastAPI, service: Service, holder: Callable[..., Any]) -> None:
         item = await asyncio.to_thread(queue.claim, body.person, body.seconds, body.id)
         return _shown(item) if item is not None else None
 
-    @app.post("/v1/queue/{number}/answer", tags=["people"])
+    @app.post("/v1/queue/{number:path}/answer", tags=["people"])
     async def answer(number: str, body: Answered, _: person) -> dict[str, Any]:
         """Say whether the context holds the answer, and which."""
         reply = Reply(body.sufficient, tuple(body.answers), body.reason, body.comment)
         return _shown(await asyncio.to_thread(queue.answer, number, body.person, reply))
 
-    @app.post("/v1/queue/{number}/reject", tags=["people"])
+    @app.post("/v1/queue/{number:path}/reject", tags=["people"])
     async def reject(number: str, body: Rejected, _: person) -> dict[str, Any]:
         """Close it without an answer."""
         return _shown(await asyncio.to_thread(queue.reject, number, body.person, body.why))
 
-    @app.post("/v1/queue/{number}/release", tags=["people"])
+    @app.post("/v1/queue/{number:path}/release", tags=["people"])
     async def release(number: str, body: Released, _: person) -> dict[str, str]:
         """Give it back."""
         await asyncio.to_thread(queue.release, number, body.person)
         return {"id": number}
 
-    @app.get("/v1/queue/{number}", tags=["people"])
+    @app.get("/v1/queue/{number:path}", tags=["people"])
     async def one(number: str, _: person) -> dict[str, Any]:
         """One question, and the answer once there is one."""
         item = await asyncio.to_thread(queue.get, number)

@@ -27,6 +27,7 @@ from abstain.serve.batcher import Batcher
 from abstain.serve.metrics import Metrics
 from curate.errors import UserError, os_error
 from curate.record import Row
+from curate.text import storable
 
 _ELSEWHERE = 64  # questions that may wait for a retriever or a second model at once
 QUEUE, DECISIONS, SECRET = "queue.sqlite", "decisions.jsonl", "secret"
@@ -74,6 +75,7 @@ class Service:
         self.log = DecisionLog(state / DECISIONS)
         self._secret = _secret(state)
         self.calibrated = cascade.threshold  # as `abstain calibrate` left it
+        self.alarmed = False  # that audits refute the guarantee has been said
         # Apart from the threads that write: a retriever that hangs must not keep a question from
         # the queue.
         self._elsewhere = ThreadPoolExecutor(_ELSEWHERE, "elsewhere")
@@ -109,7 +111,6 @@ class Service:
         said = message(self.policy, outcome, self.cascade.answerer.contract.abstention_phrase)
         spent = 1000 * (time.monotonic() - started)
         entry = record(question.text, said, outcome, threshold, spent, number)
-        entry["audited"] = self._audited(number)
         await asyncio.to_thread(self._keep, question, number, entry)
         self.metrics.decided(entry)
         tokens = self.cascade.count_tokens(row)
@@ -147,25 +148,30 @@ class Service:
             # A model of somebody else's may answer in any form.
             return Failed(f"its answer cannot be read ({type(error).__name__}: {error})")
 
-    def _audited(self, number: str) -> bool:
-        """A coin for each request; the same request falls the same way however often it comes."""
-        drawn = hmac.digest(self._secret, number.encode(), hashlib.sha256)
+    def _audited(self, question: Question, number: str) -> bool:
+        """A coin for each request; the same request falls the same way however often it comes.
+
+        Who asks is not told, and cannot find out: another question falls anew.
+        """
+        request = "\x1f".join((number, question.text, question.context))
+        drawn = hmac.digest(self._secret, request.encode(), hashlib.sha256)
         return int.from_bytes(drawn[:8], "big") < self.policy.audit_share * 2**64
 
     def _keep(self, question: Question, number: str, entry: dict[str, Any]) -> None:
         # The log first: whoever is told to come again must not find himself in the queue.
+        audited = self._audited(question, number)
         try:
-            self.log.append(entry)
+            self.log.append({**entry, "audited": audited})
         except UserError as error:
             raise NotAccepted(str(error)) from error
         escalated = entry["action"] == "escalate"
-        if escalated or entry["audited"]:
+        if escalated or audited:
             item = Item(
                 number,
                 question.text,
                 question.context,
                 escalated,
-                entry["audited"],
+                audited,
                 1.0 if escalated else self.policy.audit_share,
                 entry,
                 self.cascade.hash,
@@ -180,17 +186,11 @@ class Service:
 
 
 def _storable(question: Question) -> Question:
-    """Without what is no text: halves of characters, and zero bytes, which PostgreSQL refuses."""
-
-    def text(value: str) -> str:
-        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return whole.replace("\0", "")
-
-    history = [{text(k): text(v) for k, v in turn.items()} for turn in question.history]
-    return Question(
-        text(question.text), text(question.context), history, text(question.document),
-        text(question.id),
-    )  # fmt: skip
+    """Every text of it as it may be tokenised, logged and stored."""
+    history = [{storable(k): storable(v) for k, v in one.items()} for one in question.history]
+    texts = (question.text, question.context), (question.document, question.id)
+    (text, context), (document, number) = (tuple(map(storable, pair)) for pair in texts)
+    return Question(text, context, history, document, number)
 
 
 def _thrown(steps: Any, error: OutOfTime) -> Outcome:

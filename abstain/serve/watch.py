@@ -5,8 +5,8 @@ import logging
 
 from abstain import drift
 from abstain.drift import Watch
-from abstain.queue import QueueError
 from abstain.serve.service import Service
+from abstain.unguaranteed import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,22 @@ def look(service: Service) -> Watch | None:
 def act(service: Service, found: Watch) -> None:
     """Tighten while the promise is refuted, where the policy says so; the alarm is a log line."""
     service.metrics.watched(found)
-    if found.state == "refuted" and found.tighten_to is not None:
-        if service.policy.tighten and service.cascade.threshold.value != found.tighten_to:
-            service.tighten(found.tighten_to)
+    if found.state == "refuted":
+        tighten = service.policy.tighten and found.tighten_to is not None
+        if not service.alarmed:
             log.error(
                 "the guarantee is refuted: %d of %d audited answers are wrong, the risk is at least"
-                " %.3f and not at most %.3f; from now on the threshold is %.4f, without a "
-                "guarantee; run `abstain recalibrate`",
-                *(found.wrong, found.answered, found.low, found.target, found.tighten_to),
+                " %.3f and not at most %.3f; %s; run `abstain recalibrate`",
+                *(found.wrong, found.answered, found.low, found.target),
+                "the threshold is raised" if tighten else "the policy raises no threshold",
             )
+        service.alarmed = True
+        if tighten and service.cascade.threshold.value != found.tighten_to:
+            service.tighten(found.tighten_to or NEVER)
+            log.error("the threshold is %.4f now, without a guarantee", found.tighten_to)
     elif service.cascade.threshold != service.calibrated:
         service.loosen()
+        service.alarmed = False
         log.warning("the audits no longer refute the guarantee: the calibrated threshold is back")
     if found.shifted:
         log.warning("questions have changed: the confidence's stability index is %.2f", found.shift)
@@ -52,6 +57,6 @@ async def keep_watching(service: Service) -> None:
             found = await asyncio.to_thread(look, service)
             if found is not None:
                 act(service, found)
-        except QueueError as error:
-            log.warning("the audits cannot be read: %s", error)
+        except Exception:  # the next look may succeed: a watch that ends says nothing ever more
+            log.exception("the audits could not be looked at")
         await asyncio.sleep(EVERY)
