@@ -149,7 +149,7 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """How many there are of each status."""
-        asked = sa.select(_now(), sa.func.count()).group_by(_now())
+        asked = sa.select(_now().label("present"), sa.func.count()).group_by("present")
         with self._changing("read it", writes=False) as run:
             return {str(status): int(count) for status, count in run.execute(asked)}
 

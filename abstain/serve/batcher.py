@@ -104,9 +104,11 @@ class Batcher:
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:
+            if not batch:
+                continue
             started = time.monotonic()
             self._answer(batch)
-            each = (time.monotonic() - started) / max(1, len(batch))
+            each = (time.monotonic() - started) / len(batch)
             self._each = each if not self._each else 0.8 * self._each + 0.2 * each
             self._running = 0
 
