@@ -77,12 +77,11 @@ class Answering(Protocol):
         """
         ...
 
-    def check(self, row: "Row") -> None:
-        """Raise `UserError` where this row cannot be answered, say because it is too long."""
-        ...
+    def check(self, row: "Row") -> int:
+        """The tokens of a row's prompt; 0 where only a server could tell.
 
-    def count_tokens(self, row: "Row") -> int:
-        """Of a row's prompt; 0 where only a server could tell."""
+        Raises `UserError` where this row cannot be answered, say because it is too long.
+        """
         ...
 
     def hash(self) -> str:

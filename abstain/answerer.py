@@ -155,13 +155,9 @@ class Answerer:
             room += len(self.loaded.tokenizer.encode(TRUE_QUESTION))
         return room
 
-    def check(self, row: Row) -> None:
-        """Raise `UserError` where a row's prompt and an answer are longer than the window."""
-        self.prompt_tokens(row, self._room(MAX_NEW_TOKENS))
-
-    def count_tokens(self, row: Row) -> int:
-        """Of a row's prompt."""
-        return len(self._encode(row.context, row.question, row.history))
+    def check(self, row: Row) -> int:
+        """The tokens of a row's prompt; `UserError` where it leaves an answer no room."""
+        return len(self.prompt_tokens(row, self._room(MAX_NEW_TOKENS)))
 
     def hash(self) -> str:
         """Names the model with its prompt and its calibration: another one answers otherwise."""

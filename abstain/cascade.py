@@ -41,13 +41,9 @@ class Cascade:
     second_calibrator: Calibrator | None = None
     hash: str = ""  # of all that decides: weights, prompt, calibration, policy, documents
 
-    def check(self, row: Row) -> None:
-        """Raise `UserError` where a question with its context cannot be read."""
-        self.answerer.check(row)
-
-    def count_tokens(self, row: Row) -> int:
-        """Of a question's prompt; 0 where only a server could tell."""
-        return self.answerer.count_tokens(row)
+    def check(self, row: Row) -> int:
+        """Tokens of a question's prompt; raises `UserError` where it cannot be read."""
+        return self.answerer.check(row)
 
     def own(self, rows: Sequence[Row]) -> list[Look]:
         """The run's own answers; what its head alone declines is not generated."""

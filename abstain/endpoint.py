@@ -71,11 +71,8 @@ class Endpoint:
             log.warning("without MC dropout and Laplace: %s shows no weights", self.address)
         return replace(evidence, dropout=None, laplace=0)
 
-    def check(self, row: Row) -> None:
-        """What is too long, only the server knows, and says when it is asked."""
-
-    def count_tokens(self, row: Row) -> int:
-        """Unknown: 0."""
+    def check(self, row: Row) -> int:
+        """0: how long a prompt is, and whether too long, only the server knows."""
         return 0
 
     def hash(self) -> str:

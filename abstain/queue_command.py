@@ -195,7 +195,7 @@ def export(
     from abstain import queue_export
     from curate import record
 
-    before = queue_export.rows_of(data) if data is not None else []
+    before = queue_export.rows_to_join(data) if data is not None else []
     found = queue_export.export(opened(at).items(), calibration_share, seed, before)
     rows = [*before, *found.rows]
     record.write_table(record.to_table(rows), out)

@@ -124,7 +124,7 @@ def _coin(name: str, seed: int) -> float:
     return int(digest(str(seed), name), 16) / 16**20
 
 
-def rows_of(folder: Path) -> list[Row]:
+def rows_to_join(folder: Path) -> list[Row]:
     """The rows of a data set, but for its stream fold: that was what the service was asked."""
     splits = record.read_splits(folder)
     return [row for fold, rows in splits.items() if fold != "stream" for row in rows]

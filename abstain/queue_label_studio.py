@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from abstain.queue import Item, Queue, Refused, Reply
+from abstain.queue import Queue, Refused, Reply
 from abstain.queue_export import row_of
 from curate.annotate import annotations
 from curate.annotate.adjudicate import adjudicate
@@ -13,7 +13,6 @@ from curate.annotate.label_studio.push import Page, Pushed
 from curate.annotate.label_studio.push import push as push_tasks
 from curate.annotate.label_studio.server import Server
 from curate.annotate.label_studio.tasks import task_of
-from curate.record import Row
 
 ANNOTATORS = "Label Studio"
 
@@ -34,7 +33,7 @@ class Answered:
 
 def push(queue: Queue, server: Server, project: str) -> Pushed:
     """Make tasks of what waits; nothing goes along that tells what the model said."""
-    tasks = [task_of(named(item), []) for item in queue.items("waiting")]
+    tasks = [task_of(row_of(item), []) for item in queue.items("waiting")]
     return push_tasks(server, project, tasks, Page())
 
 
@@ -48,9 +47,7 @@ def take_in(queue: Queue, found: list[Annotation]) -> Answered:
     """Answer items by what annotators say of them; what they are divided on stays open."""
     done = Answered()
     said, rows = annotations.said_of(found), annotations.rows_of(found)
-    # Theirs alone decides: a label that a row brought along is none of the queue's.
-    bare = {number: _unlabelled(rows[number]) for number in said}
-    result = adjudicate(bare, said, ANNOTATORS)
+    result = adjudicate({number: rows[number] for number in said}, said, ANNOTATORS)
     for row in result.rows:
         if row.sufficient is None:
             done.undecided += 1
@@ -68,14 +65,3 @@ def take_in(queue: Queue, found: list[Annotation]) -> Answered:
         except Refused:
             done.closed_before += 1
     return done
-
-
-def named(item: Item) -> Row:
-    """The item's row without a label."""
-    return _unlabelled(row_of(item))
-
-
-def _unlabelled(row: Row) -> Row:
-    from dataclasses import replace
-
-    return replace(row, sufficient=None, reason="", answers=[], answer_starts=[])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from abstain.policy import Action, RoutingPolicy, Rule
 
-OWN, SECOND = "own", "second"
+SECOND = "second"  # of `Look.model`
 Fetch = Literal["answer", "retrieve", "second_model"]
 
 

@@ -260,11 +260,8 @@ def _errors(app: FastAPI, service: Service) -> None:
         )
 
     @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        return say(409, str(error), "invalid_request_error")
-
     @app.exception_handler(Conflict)
-    async def conflict(_: Request, error: Conflict) -> JSONResponse:
+    async def conflict(_: Request, error: UserError) -> JSONResponse:
         return say(409, str(error), "invalid_request_error")
 
     @app.exception_handler(UserError)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from abstain.cascade import Cascade
 from abstain.router import Failed, Look
@@ -34,14 +34,13 @@ class _Waiting:
     row: Row
     until: float  # by time.monotonic
     future: "asyncio.Future[Look | Failed]"
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     def done(self, found: Look | Failed) -> None:
         def settle() -> None:
             if not self.future.done():  # else the client has gone
                 self.future.set_result(found)
 
-        self.loop.call_soon_threadsafe(settle)
+        self.future.get_loop().call_soon_threadsafe(settle)
 
 
 class Batcher:

@@ -93,7 +93,8 @@ def serve(
     from curate.errors import UserError
 
     keys = Keys(state)
-    if not keys.names() and not _is_loopback(host):
+    needs_key = bool(keys.names())
+    if not needs_key and not _is_loopback(host):
         raise UserError(
             f"{host} is open to others and there are no keys: make one with `abstain keys add NAME "
             f"--state {state}`, or stay on 127.0.0.1"
@@ -101,9 +102,10 @@ def serve(
     cascade = _cascade(run, policy, model_name, prefix_cache)
     running = service.Service(cascade, state, service.open_queue(state, queue), most_waiting)
     name = model_name or Path(run).name
-    needs_key = bool(keys.names()) or not _is_loopback(host)
-    settings = app.Settings(name, keys, needs_key, most_bytes, allowed_origin=allow_origin)
-    settings = replace(settings, beside=[lambda: watch.keep_watching(running)])
+    beside = [lambda: watch.keep_watching(running)]
+    settings = app.Settings(
+        name, keys, needs_key, most_bytes, allowed_origin=allow_origin, beside=beside
+    )
     click.echo(f"{cascade.policy.explain()}\n{cascade.threshold.promise()}")
     click.echo(f"http://{host}:{port}  (Ctrl-C stops, after answering what was accepted)")
     if project is None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATH = "/webhooks/label-studio"
-_PAUSE = 1.0  # seconds without an event before what came is taken in
 
 
 class Receiver:
@@ -55,16 +54,11 @@ class Receiver:
 
     async def keep_taking_in(self) -> None:
         """As long as the server runs, whenever there is a pause."""
-        while True:
-            await self._news.wait()
-            while self._news.is_set():
-                self._news.clear()
-                await asyncio.sleep(_PAUSE)
-            try:
-                await asyncio.to_thread(self._take_in)
-            except Exception:  # what came is in the journal; the next event tries again
-                log.exception("what annotators said could not be taken in")
+        await webhook.in_pauses(self._news, self._take_in)
 
     def _take_in(self) -> None:
-        pull.write(self._out, self._controls, self._people, Pulled())
-        queue_label_studio.take_in(self._queue, annotations.read(self._out))
+        try:
+            pull.write(self._out, self._controls, self._people, Pulled())
+            queue_label_studio.take_in(self._queue, annotations.read(self._out))
+        except Exception:  # what came is in the journal; the next event tries again
+            log.exception("what annotators said could not be taken in")

@@ -105,7 +105,7 @@ class Service:
         threshold = self.cascade.threshold  # one and the same from beginning to end
         question = _storable(question)
         row = Row(question.text, question.context, history=question.history)
-        await asyncio.to_thread(self.cascade.check, row)
+        tokens = await asyncio.to_thread(self.cascade.check, row)
         outcome = await self._run(row, threshold, until)
         number = question.id or secrets.token_hex(10)
         said = message(self.policy, outcome, self.cascade.answerer.contract.abstention_phrase)
@@ -113,7 +113,6 @@ class Service:
         entry = record(question.text, said, outcome, threshold, spent, number)
         await asyncio.to_thread(self._keep, question, number, entry)
         self.metrics.decided(entry)
-        tokens = self.cascade.count_tokens(row)
         return Told(said, entry, tokens, sum(look.tokens for look in outcome.looks))
 
     async def _run(self, row: Row, threshold: Threshold, until: float) -> Outcome:

@@ -6,7 +6,6 @@ import logging
 from abstain import drift
 from abstain.drift import Watch
 from abstain.serve.service import Service
-from abstain.unguaranteed import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +29,18 @@ def act(service: Service, found: Watch) -> None:
     """Tighten while the promise is refuted, where the policy says so; the alarm is a log line."""
     service.metrics.watched(found)
     if found.state == "refuted":
-        tighten = service.policy.tighten and found.tighten_to is not None
+        stricter = found.tighten_to if service.policy.tighten else None
         if not service.alarmed:
             log.error(
                 "the guarantee is refuted: %d of %d audited answers are wrong, the risk is at least"
                 " %.3f and not at most %.3f; %s; run `abstain recalibrate`",
                 *(found.wrong, found.answered, found.low, found.target),
-                "the threshold is raised" if tighten else "the policy raises no threshold",
+                "the policy raises no threshold" if stricter is None else "the threshold is raised",
             )
         service.alarmed = True
-        if tighten and service.cascade.threshold.value != found.tighten_to:
-            service.tighten(found.tighten_to or NEVER)
-            log.error("the threshold is %.4f now, without a guarantee", found.tighten_to)
+        if stricter is not None and service.cascade.threshold.value != stricter:
+            service.tighten(stricter)
+            log.error("the threshold is %.4f now, without a guarantee", stricter)
     elif service.cascade.threshold != service.calibrated:
         service.loosen()
         service.alarmed = False

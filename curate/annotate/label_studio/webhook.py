@@ -81,6 +81,16 @@ def app(receive: Handler, background: Callable[[], Awaitable[None]]) -> "Starlet
     return Starlette(routes=[Route("/", receive, methods=["POST"])], lifespan=lifespan)
 
 
+async def in_pauses(news: asyncio.Event, work: Callable[[], None]) -> None:
+    """Do the work, in a thread, after each burst of news; never ends by itself."""
+    while True:
+        await news.wait()
+        while news.is_set():
+            news.clear()
+            await asyncio.sleep(_PAUSE)
+        await asyncio.to_thread(work)
+
+
 def serve(name: str, out: Path, address: str, host: str, port: int, target: str | None) -> None:
     """Register with the server, receive until interrupted, and sign off."""
     import uvicorn
@@ -97,19 +107,13 @@ def serve(name: str, out: Path, address: str, host: str, port: int, target: str 
         pull.write(out, controls, people, done)
         click.echo(f"{done.rows:,} rows by {done.annotators:,} annotators in {out}")
 
-    async def keep_writing() -> None:
-        while True:
-            await news.wait()
-            while news.is_set():
-                news.clear()
-                await asyncio.sleep(_PAUSE)
-            await asyncio.to_thread(write)
-
     receive = handler(pull.beside(out), to.address, secret, news.set)
     where = target or f"http://{host}:{port}/"
     with to.webhook(project.id, where, {HEADER: secret}, ACTIONS):
         # uvicorn raises the signal again when it has stopped: we have to sign off before we end.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         click.echo(f"listening on {where} for '{name}'; Ctrl-C stops")
-        uvicorn.run(app(receive, keep_writing), host=host, port=port, log_level="warning")
+        uvicorn.run(
+            app(receive, lambda: in_pauses(news, write)), host=host, port=port, log_level="warning"
+        )
     write()
