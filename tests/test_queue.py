@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def item(number: str, **more: object) -> Item:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server of our own on loopback, stopped by its process id."""
     found = [
         shutil.which("postgres"),
@@ -42,27 +43,33 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     programs = [Path(one).resolve().parent for one in found if one]
     if not programs or not (programs[-1] / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
     as_user: dict[str, object] = {}
     if os.geteuid() == 0:  # it refuses to run as root
         try:
             user = pwd.getpwnam("nobody")
         except KeyError:
             pytest.skip("PostgreSQL does not run as root, and there is no other user")
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)
-        os.chown(folder, user.pw_uid, user.pw_gid)
         as_user = {"user": user.pw_uid, "group": user.pw_gid}
+    # Not among pytest's folders: only their owner may enter those.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        folder = Path(name)
+        if as_user:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        yield from _serving(programs[-1], folder, as_user)
+
+
+def _serving(programs: Path, folder: Path, as_user: dict[str, object]) -> Iterator[str]:
     data = folder / "data"
-    subprocess.run(
-        [programs[-1] / "initdb", "-D", data, "-U", "abstain", "--auth=trust"],
-        check=True, capture_output=True, cwd=folder, **as_user,  # type: ignore[call-overload]
+    made = subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "abstain", "--auth=trust"],
+        capture_output=True, text=True, cwd=folder, **as_user,  # type: ignore[call-overload]
     )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [programs[-1] / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"],
+        [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **as_user,  # type: ignore[call-overload]
     )  # fmt: skip
     address = f"postgresql+psycopg://abstain@127.0.0.1:{port}/postgres"
