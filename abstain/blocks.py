@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abstain import virtual
 from abstain.prefix import Tree, forward, same_logits
 from curate.errors import UserError
 
@@ -63,7 +64,9 @@ def cut_cache(model: Any, cache: Any, at: Sequence[int], lowest: int = 0) -> Any
     from transformers import DynamicCache
 
     result = DynamicCache(config=model.config)
-    index = torch.tensor(at, device=cache.layers[0].keys.device)
+    before = virtual.count(model)
+    places = [*range(before), *(before + token for token in at)]
+    index = torch.tensor(places, device=cache.layers[0].keys.device)
     for number, layer in enumerate(cache.layers):
         if number == 0 or number >= lowest:  # the first one tells how long the cache is
             keys, values = layer.keys.index_select(2, index), layer.values.index_select(2, index)

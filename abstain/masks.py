@@ -30,7 +30,7 @@ class Draw:
 
 
 class _Place(nn.Module):
-    """Stands where a LoRA layer has its dropout while samples are drawn."""
+    """Stands where an adapter has its dropout while samples are drawn."""
 
     def __init__(self, features: int, p: float) -> None:
         super().__init__()
@@ -88,45 +88,54 @@ class Masks:
 def sampled_dropout(
     model: Any, seed: int, kind: MaskKind = "shared", without: Sequence[Any] = ()
 ) -> Iterator[Masks]:
-    """Take over the dropout of a model's LoRA layers; afterwards all is as it was.
+    """Take over the dropout of a model's adapters; afterwards all is as it was.
 
     Nothing is dropped in the modules ``without``. Raises `UserError` where there is no dropout.
     """
     left_out = {module for part in without for module in part.modules()}
-    taken = []
-    places = []
+    taken, thinned, places = [], [], []
     try:
-        for layer, name, p in lora_dropouts(model):
+        for layer, holder, name, p in dropouts(model):
             place = _Place(layer.in_features, p)
-            taken.append((layer.lora_dropout, name, layer.lora_dropout[name]))
-            layer.lora_dropout[name] = place
+            taken.append((holder, name, holder[name]))
+            holder[name] = place
+            if getattr(layer, "use_dora", {}).get(name):  # asks for its dropout in training only
+                thinned.append((layer, layer.training))
+                layer.training = True
             if layer not in left_out:
                 places.append(place)
         yield Masks(places, seed, kind, next(model.parameters()).device)
     finally:
         for holder, name, before in taken:
             holder[name] = before
+        for layer, mode in thinned:
+            layer.training = mode
 
 
-def lora_dropouts(model: Any) -> list[tuple[Any, str, float]]:
-    """Each dropout in use, the highest first: its LoRA layer, its adapter's name, p.
+def dropouts(model: Any) -> list[tuple[Any, Any, str, float]]:
+    """Each dropout in use, the highest first: its layer, what holds it under a name, p.
 
-    Raises `UserError` where the model has none, or none that would drop anything.
+    LoRA's layers have one each, and so have bottleneck adapters. Raises `UserError` where the model
+    has none, or none that would drop anything.
     """
-    layers = [module for module in model.modules() if hasattr(module, "lora_dropout")]
+    layers = [m for m in model.modules() if hasattr(m, "lora_dropout")]
+    layers += [m for m in model.modules() if hasattr(m, "adapter_dropout")]
     if not layers:
         raise UserError(
-            "MC dropout needs a run with a LoRA adapter, and this model has none (one that was "
-            "merged into its base is gone); give the folder that `train run` wrote"
+            "MC dropout needs a run with an adapter that has dropout (--method lora, rslora, dora, "
+            "adalora or bottleneck), and this model has none; one that was merged into its base is "
+            "gone: give the folder that `train run` wrote"
         )
-    if any(layer.merged for layer in layers):
+    if any(getattr(layer, "merged", False) for layer in layers):
         raise UserError("MC dropout needs the adapter unmerged: merging leaves its dropout behind")
-    found = [
-        (layer, name, float(getattr(dropout, "p", 0.0)))
-        for layer in reversed(layers)
-        for name, dropout in layer.lora_dropout.items()
-        if name in layer.active_adapters
-    ]
+    found = []
+    for layer in reversed(layers):
+        holder = layer.lora_dropout if hasattr(layer, "lora_dropout") else layer.adapter_dropout
+        found += [
+            (layer, holder, name, float(getattr(dropout, "p", 0.0)))
+            for name, dropout in holder.items()
+            if name in getattr(layer, "active_adapters", holder)
+        ]
     if not any(p > 0 for *_, p in found):
         raise UserError(
             "MC dropout needs an adapter that was trained with dropout, and this one was trained "

@@ -25,7 +25,7 @@ from torch import Tensor
 from abstain.blocks import can_skip, cut_cache, decoder, only_from
 from abstain.evidence import DropoutSettings, Scope
 from abstain.head import SufficiencyHead
-from abstain.masks import Draw, Masks, lora_dropouts, sampled_dropout
+from abstain.masks import Draw, Masks, dropouts, sampled_dropout
 from abstain.prefix import Tree, forward, supports_packing
 from curate.errors import UserError
 
@@ -128,7 +128,7 @@ class McDropout:
 
         Raises `UserError` for a model without dropout, and for more top blocks than there are.
         """
-        lora_dropouts(model)
+        dropouts(model)
         self.model = model
         self.heads = heads
         self.phrase = list(phrase)

@@ -58,11 +58,18 @@ def load_model(name: str) -> LoadedModel:
 
 def load_tokenizer(name: str) -> tuple[Any, int, int | None]:
     """The tokenizer of a model, its end token and its window, without the model's weights."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
     end_token_id = LoadedModel(None, tokenizer, name).end_token_id
-    return tokenizer, end_token_id, window(_from_pretrained(AutoConfig, name))
+    return tokenizer, end_token_id, window(model_config(name))
+
+
+def model_config(name: str) -> Any:
+    """The configuration of a model, without its weights."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, name)
 
 
 def window(config: Any) -> int | None:
@@ -96,14 +103,19 @@ def _from_pretrained(kind: Any, name: str) -> Any:
 def _load_run(run: Path) -> LoadedModel:
     from peft import PeftModel
 
+    from abstain.adapted import KIND, load_adapted
+
     try:
         config = json.loads((run / "adapter_config.json").read_text(encoding="utf-8"))
         base = config["base_model_name_or_path"]
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{run}/adapter_config.json: damaged ({error}); train again") from error
     loaded = _load_base(base)
-    with quiet_peft():
-        model = PeftModel.from_pretrained(loaded.model, str(run))
+    if KIND in config:
+        model: Any = load_adapted(loaded.model, run, config)
+    else:
+        with quiet_peft():
+            model = PeftModel.from_pretrained(loaded.model, str(run))
     # `eval` is said again because an adapter added to a model in eval mode starts with its own
     # dropout switched on (peft issue 3753).
     return LoadedModel(model.eval(), loaded.tokenizer, loaded.base, run)

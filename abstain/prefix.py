@@ -21,6 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from abstain import virtual
 
 log = logging.getLogger(__name__)
 
@@ -134,21 +137,27 @@ def forward(
     for the tokens' own.
     """
     device = next(model.parameters()).device
-    start = 0 if cache is None else cache.get_seq_length()
+    keep, before = cache is not None, virtual.count(model)
+    if before:
+        cache = virtual.begin(model, cache)
+        model = model.get_base_model()
+    start = 0 if cache is None else cache.get_seq_length() - before
     asked = torch.tensor([index - start for index in at], device=device)
     # A chain is what every causal model reads by default, so models that take neither masks nor
     # positions of ours can still read it.
     layout = {}
     if not tree.is_chain():
-        layout["position_ids"] = torch.tensor([tree.positions[start:]], device=device)
-        layout["attention_mask"] = _mask(model, tree.visible(start), device)
+        positions = torch.tensor([tree.positions[start:]], device=device)
+        layout["position_ids"] = positions + before
+        visible = functional.pad(tree.visible(start), (before, 0), value=True)
+        layout["attention_mask"] = _mask(model, visible, device)
     if embeddings is not None:
         read = {"inputs_embeds": embeddings[None]}
     else:
         read = {"input_ids": torch.tensor([tree.tokens[start:]], device=device)}
     output = model(
         past_key_values=cache,
-        use_cache=cache is not None,
+        use_cache=keep or before > 0,
         logits_to_keep=asked,
         output_hidden_states=bool(layers),
         **read,

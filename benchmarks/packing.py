@@ -86,7 +86,7 @@ def measure(contexts: int, batch_rows: int) -> dict[str, Any]:
     groups = read_examples(loaded, contexts)
     torch.manual_seed(0)
     settings = TrainSettings()
-    model = lora.wrap(loaded.model, settings).train()
+    model = lora.wrap(loaded.model, settings).model.train()
     head = SufficiencyHead(middle_layers(30), model.config.hidden_size)
     autocast = precision.prepare(model, settings.bfloat16)
     seconds = {"packed": 0.0, "padded": 0.0}

@@ -42,7 +42,7 @@ def test_the_setting_decides_which_masks_training_draws(
     tiny_model: Path, mask: str, kind: type[nn.Module]
 ) -> None:
     settings = TrainSettings.model_validate({"dropout": 0.2, "dropout_mask": mask})
-    model = lora.wrap(load_model(str(tiny_model)).model, settings)
+    model = lora.wrap(load_model(str(tiny_model)).model, settings).model
     found = [
         module for name, module in model.named_modules() if name.endswith("lora_dropout.default")
     ]

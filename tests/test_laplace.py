@@ -31,7 +31,7 @@ ROWS = [
 def answerer(tiny_model: Path) -> Answerer:
     loaded = load_model(str(tiny_model))
     torch.manual_seed(1)
-    model = lora.wrap(loaded.model, TrainSettings(rank=2)).eval()
+    model = lora.wrap(loaded.model, TrainSettings(rank=2)).model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(False)
@@ -136,7 +136,7 @@ def test_what_cannot_be_had_is_refused(
         answerer.gradients(9)
     made: Any = Gradients(answerer.loaded.model, answerer.reader.phrase, 1)
     Laplace(made, [torch.zeros_like(p) for p in made.parameters.values()], 1.0).save(tmp_path)
-    smaller = lora.wrap(load_model(str(tiny_model)).model, TrainSettings())
+    smaller = lora.wrap(load_model(str(tiny_model)).model, TrainSettings()).model
     for module in smaller.get_base_model().get_decoder().layers[3].modules():
         if hasattr(module, "lora_A"):
             del module.lora_A["default"]

@@ -35,7 +35,7 @@ def wrapped(tiny_model: Path, **settings: Any) -> Answerer:
     """An answerer whose adapter does something: LoRA starts as the identity."""
     loaded = load_model(str(tiny_model))
     torch.manual_seed(1)
-    model = lora.wrap(loaded.model, TrainSettings(dropout=0.2, rank=4, **settings)).eval()
+    model = lora.wrap(loaded.model, TrainSettings(dropout=0.2, rank=4, **settings)).model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -281,7 +281,7 @@ def test_a_model_without_dropout_is_refused(tiny_model: Path) -> None:
         load_answerer(str(tiny_model)).gather(settings)
     with pytest.raises(UserError, match="train with `dropout` above 0"):
         loaded = load_model(str(tiny_model))
-        loaded.model = lora.wrap(loaded.model, TrainSettings(dropout=0.0)).eval()
+        loaded.model = lora.wrap(loaded.model, TrainSettings(dropout=0.0)).model.eval()
         Answerer(loaded, Contract(), None).gather(settings)
     merged = wrapped(tiny_model)
     merged.loaded.model.merge_adapter()

@@ -37,7 +37,7 @@ ROWS = [
 def prepare(loaded: LoadedModel, **given: Any) -> tuple[Any, SufficiencyHead, list[Example]]:
     """A LoRA model with weights that are not zero, a head, and the rows as examples."""
     torch.manual_seed(1)
-    model = lora.wrap(loaded.model, TrainSettings(rank=4, **given))
+    model = lora.wrap(loaded.model, TrainSettings(rank=4, **given)).model
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)

@@ -9,6 +9,7 @@ import torch
 
 from curate.errors import UserError
 from curate.files import replacing
+from train.methods.wrapped import Wrapped
 
 FOLDER = "checkpoint"
 LAST = "last.pt"
@@ -25,10 +26,12 @@ class Progress:
     peak_memory: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
+    best_from: int = 0  # weights of earlier steps are not yet what the method promises
 
     def best(self) -> dict[str, float] | None:
         """The evaluation with the lowest loss so far."""
-        return min(self.evaluations, key=lambda e: e["total"], default=None)
+        counted = [e for e in self.evaluations if e["step"] >= self.best_from]
+        return min(counted, key=lambda e: e["total"], default=None)
 
     def stale(self) -> int:
         """How many evaluations have passed since the best one."""
@@ -67,13 +70,20 @@ def load_best(run: Path, *modules: Any) -> None:
 
 
 def save(
-    run: Path, fingerprint: str, progress: Progress, optimizer: Any, scheduler: Any, *modules: Any
+    run: Path,
+    fingerprint: str,
+    progress: Progress,
+    optimizer: Any,
+    scheduler: Any,
+    wrapped: Wrapped,
+    head: Any,
 ) -> None:
     """Write weights, optimiser, schedule, random state and progress as one atomic file."""
     state = {
         "fingerprint": fingerprint,
         "progress": progress.__dict__,
-        "weights": trainable(*modules),
+        "weights": trainable(wrapped.model, head),
+        "method": wrapped.state() if wrapped.state is not None else None,
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "random": torch.get_rng_state(),
@@ -84,7 +94,7 @@ def save(
 
 
 def resume(
-    run: Path, fingerprint: str, optimizer: Any, scheduler: Any, *modules: Any
+    run: Path, fingerprint: str, optimizer: Any, scheduler: Any, wrapped: Wrapped, head: Any
 ) -> Progress | None:
     """Load the last checkpoint, if there is one; refuse one of other data or settings."""
     path = run / FOLDER / LAST
@@ -96,7 +106,9 @@ def resume(
             f"{run}: holds a checkpoint of other data or other settings; "
             "give the same ones to resume it, another --out, or --fresh to discard it"
         )
-    restore(state["weights"], *modules)
+    restore(state["weights"], wrapped.model, head)
+    if wrapped.load_state is not None:
+        wrapped.load_state(state["method"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
     torch.set_rng_state(state["random"])

@@ -8,8 +8,12 @@ import click
 
 from curate import console
 from curate.console import json_option
+from train.methods import METHODS
 
 _PATH = click.Path(path_type=Path)
+_METHODS = "\b\nMethods, and the learning rate of each unless one is given:\n" + "\n".join(
+    f"  {name:14}{method.rate:<8g}{method.trains}" for name, method in METHODS.items()
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,29 +71,76 @@ def preflight(
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(epilog=_METHODS)
+@click.option("--data", type=_PATH, help="Folder of `curate build`: its largest pack, its time.")
+@click.option("--model", help="Hub id, local folder, or smollm2-135m (embedded).")
+@click.option("--config", type=_PATH, help="YAML file of settings (see `train settings`).")
+@click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
+@click.option("--rank", type=int, help="Rank of LoRA and its kin.")
+@click.option("--tokens", type=int, help="Without --data: tokens that the rows of a pack share.")
+@click.option("--rows", type=int, help="Without --data: rows of a pack.")
+@click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--gpu-memory", type=float, metavar="GIB", help="Of each GPU: what would fit?")
+@click.option("--time/--no-time", "timed", default=True, help="Measure the time, some seconds.")
+@json_option
+def plan(
+    data: Path | None,
+    config: Path | None,
+    tokens: int | None,
+    rows: int | None,
+    gpus: int,
+    gpu_memory: float | None,
+    timed: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Say what a run will need: memory, time, storage, network. No weights are loaded.
+
+    \b
+      train plan --data out/data
+      train plan --model some/7b-model --tokens 2000 --gpu-memory 24 --gpus 4
+    """
+    from train import plan as planning
+    from train.estimate import Shape
+
+    settings = _settings(config, **given)
+    shape = Shape(prefix=tokens or Shape.prefix, rows=rows or settings.max_rows)
+    found = planning.plan(settings, data, shape, gpus, gpu_memory, timed)
+    console.show(found.to_json(), found.text(), as_json)
+
+
+@cli.command(epilog=_METHODS)
 @settings_options
 @click.option("--out", type=_PATH, required=True, help="Folder for the run.")
-@click.option("--method", type=click.Choice(["lora"]), help="How few parameters are trained.")
+@click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
 @click.option("--epochs", type=float, help="Passes over the train split, may be fractional.")
 @click.option("--learning-rate", type=float)
-@click.option("--rank", type=int, help="LoRA rank.")
-@click.option("--dropout", type=float, help="LoRA dropout.")
+@click.option("--rank", type=int, help="Rank of LoRA and its kin.")
+@click.option("--dropout", type=float, help="Dropout of LoRA and bottleneck adapters.")
+@click.option("--top-layers", type=int, help="Blocks that selective and low-lr train.")
+@click.option("--fuse", multiple=True, metavar="RUN", help="For adapterfusion; twice or more.")
 @click.option("--head-weight", type=float, help="Weight of the sufficiency head; 0: no head.")
 @click.option("--seed", type=int)
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option
 def run(
-    data: Path, out: Path, config: Path | None, fresh: bool, as_json: bool, **given: Any
+    data: Path,
+    out: Path,
+    config: Path | None,
+    fuse: tuple[str, ...],
+    fresh: bool,
+    as_json: bool,
+    **given: Any,
 ) -> None:
-    """Fine-tune with LoRA through shared-prefix packing, and write the run's folder.
+    """Fine-tune through shared-prefix packing, and write the run's folder.
 
     Killed at any moment and started again with the same arguments, it goes on from its last
     checkpoint and ends with the same weights.
     """
     from train import trainer
 
-    progress = trainer.run(data, out, _settings(config, **given), fresh)
+    settings = _settings(config, fuse=list(fuse) or None, **given)
+    progress = trainer.run(data, out, settings, fresh)
     best = progress.best()
     loss = f", validation loss {best['total']:.4f}" if best else ""
     text = (

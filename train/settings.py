@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from train.methods import METHODS, Name
 
 
 class TrainSettings(BaseModel):
@@ -12,15 +14,25 @@ class TrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field("smollm2-135m", description="hub id, local folder, or smollm2-135m")
-    method: Literal["lora"] = "lora"
-    rank: int = Field(16, ge=1, description="LoRA rank r")
+    method: Name = Field("lora", description="what is trained (see `train run --help`)")
+    rank: int = Field(16, ge=1, description="rank r of LoRA and its kin; sparse: as many weights")
     alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
-    dropout: float = Field(0.1, ge=0, lt=1, description="LoRA dropout, later MC dropout's")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="dropout of LoRA and bottlenecks, later MC dropout's"
+    )
     dropout_mask: Literal["shared", "token"] = Field(
         "shared", description="a mask for all tokens of a pass (fast), or one for each token"
     )
+    virtual_tokens: int = Field(20, ge=1, description="of prefix, prompt and p-tuning")
+    bottleneck: int = Field(64, ge=1, description="inner size of a bottleneck adapter")
+    fuse: list[str] = Field([], description="runs of --method bottleneck, for adapterfusion")
+    density: float = Field(0.005, gt=0, lt=1, description="share of weights diffpruning changes")
+    top_layers: int = Field(4, ge=1, description="highest blocks that selective and low-lr train")
     epochs: float = Field(3.0, gt=0, description="passes over the train split, may be fractional")
-    learning_rate: float = Field(4e-4, gt=0)
+    learning_rate: float | None = Field(None, gt=0, description="none given: the method's own")
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="adam counts weight decay into the gradient"
+    )
     warmup: float = Field(0.05, ge=0, le=1, description="share of steps with a rising rate")
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -41,6 +53,19 @@ class TrainSettings(BaseModel):
     recompute_above: int = Field(
         512, ge=0, description="tokens of a pack above which some blocks compute twice"
     )
+
+    @property
+    def rate(self) -> float:
+        """The largest learning rate: the one given, else the method's own."""
+        return METHODS[self.method].rate if self.learning_rate is None else self.learning_rate
+
+    @model_validator(mode="after")
+    def _slow(self) -> "TrainSettings":
+        if self.method == "low-lr" and not 1e-5 <= self.rate <= 5e-5:
+            raise ValueError(
+                f"low-lr trains at 1e-5 to 5e-5, not {self.rate:g}; --method selective takes others"
+            )
+        return self
 
     @field_validator("model")
     @classmethod

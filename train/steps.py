@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from abstain import virtual
 from abstain.calibrator import fit
 from abstain.head import SufficiencyHead
 from abstain.prefix import forward
@@ -102,7 +103,15 @@ class Scored:
 
 
 def score_pack(model: Any, head: SufficiencyHead | None, pack: Pack) -> Scored:
-    """Summed answer loss and summed head loss of one pack.
+    """Summed answer loss and summed head loss of one pack."""
+    answer, read_out, logits = pack_losses(model, head, pack)
+    return Scored(answer, read_out, logits.tolist(), pack)
+
+
+def pack_losses(
+    model: Any, head: SufficiencyHead | None, pack: Pack
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Summed answer loss, summed head loss, and the head's logits [rows] (none without a head).
 
     Logits are computed only where an answer token or the end token is to be predicted.
     """
@@ -113,11 +122,22 @@ def score_pack(model: Any, head: SufficiencyHead | None, pack: Pack) -> Scored:
     targets = torch.tensor(pack.targets, device=output.logits.device)
     answer = functional.cross_entropy(output.logits[:count], targets, reduction="sum")
     if head is None:
-        return Scored(answer, answer.new_zeros(()), [], pack)
+        return answer, answer.new_zeros(()), answer.new_zeros(0)
     logits = head(output.hidden[count : count + rows])
     label = torch.tensor(pack.sufficient, device=logits.device).float()
     read_out = functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
-    return Scored(answer, read_out, logits.tolist(), pack)
+    return answer, read_out, logits
+
+
+def recomputable(model: Any) -> list[Any]:
+    """The blocks that can compute their activations twice; virtual tokens forbid it.
+
+    Such a block forgets the keys and values that stand before its tokens.
+    """
+    if virtual.count(model):
+        return []
+    base = model.get_base_model()
+    return [m for m in base.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def recompute_activations(model: Any, tokens: int, keep: int) -> None:
@@ -127,11 +147,10 @@ def recompute_activations(model: Any, tokens: int, keep: int) -> None:
     as it takes to keep no more than ``keep`` tokens would in all blocks: the memory of long packs
     is bounded, and they pay for what lies above the bound only.
     """
-    base = model.get_base_model()
-    blocks = [m for m in base.modules() if isinstance(m, GradientCheckpointingLayer)]
-    if tokens > keep and not any(hasattr(block, _RECOMPUTE) for block in blocks):
+    blocks = recomputable(model)
+    if blocks and tokens > keep and not any(hasattr(block, _RECOMPUTE) for block in blocks):
         # Once, because each call hangs a further hook on the embedding.
-        base.activation_checkpointing_enable({"use_reentrant": False})
+        model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     kept = len(blocks) * keep // tokens
     for number, block in enumerate(blocks):
         block.gradient_checkpointing = number < len(blocks) - kept

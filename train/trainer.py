@@ -25,7 +25,8 @@ from train import checkpoint, precision, steps
 from train.checkpoint import Progress
 from train.collate import Example, pack_examples, tokenise, too_long
 from train.memory import limit_kernel_cache, peak_memory, release_memory
-from train.methods import lora
+from train.methods import METHODS, wrap
+from train.methods.wrapped import Wrapped
 from train.settings import TrainSettings
 
 
@@ -61,7 +62,7 @@ def read_material(
         packs["train"],
         packs["validation"],
         sum(map(len, packs["train"])),
-        digest(texts, settings.model_dump_json()),
+        digest(texts, settings.model_dump_json(), str(settings.rate)),
     )
 
 
@@ -83,10 +84,12 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     if not fresh and _is_finished(out, material.fingerprint):
         tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
         return Progress(**json.loads((out / "training.json").read_text())["progress"])
-    model = lora.wrap(loaded.model, settings).train()
-    head = _make_head(model, settings)
-    progress = _train(model, head, material, settings, out)
-    _write_run(out, data, loaded, model, head, material, settings, progress)
+    plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    wrapped = wrap(loaded.model, settings, len(plan))
+    wrapped.model.train()
+    head = _make_head(wrapped.model, settings)
+    progress = _train(wrapped, head, plan, material, settings, out)
+    _write_run(out, data, loaded, wrapped.model, head, material, settings, progress)
     return progress
 
 
@@ -99,22 +102,22 @@ def _make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
 
 
 def _train(
-    model: Any,
+    wrapped: Wrapped,
     head: SufficiencyHead | None,
+    plan: list[steps.Batch],
     material: Material,
     settings: TrainSettings,
     out: Path,
 ) -> Progress:
+    model = wrapped.model
     parameters = [p for p in model.parameters() if p.requires_grad]
     parameters += list(head.parameters()) if head is not None else []
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
     total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
-    progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, model, head)
-    progress = progress or Progress()
+    progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, wrapped, head)
+    progress = progress or Progress(best_from=wrapped.best_from)
     autocast = precision.prepare(model, settings.bfloat16)
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
     evaluate_at.add(total)
@@ -126,17 +129,19 @@ def _train(
         losses = steps.backward(
             model, head, batch, settings.head_weight, autocast, settings.recompute_above
         )
-        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+        if wrapped.penalty is not None:
+            wrapped.penalty().backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip))
+        means = losses.means(settings.head_weight)
+        if not (math.isfinite(means["total"]) and math.isfinite(norm)):
+            raise UserError(_diverged(out, progress, means["total"], norm, settings))
         optimizer.step()
         scheduler.step()
+        progress.step += 1
+        if wrapped.after_step is not None:
+            wrapped.after_step(progress.step)
         optimizer.zero_grad()
 
-        progress.step += 1
-        means = losses.means(settings.head_weight)
-        if not math.isfinite(means["total"]):
-            raise UserError(
-                f"the loss became {means['total']} at step {progress.step}; lower the rate"
-            )
         progress.history.append({"step": progress.step, **means})
         progress.tokens += losses.read
         progress.seconds += time.perf_counter() - started
@@ -149,7 +154,9 @@ def _train(
             _evaluate(model, head, material, settings, progress, out, autocast)
         if progress.step % settings.checkpoint_every == 0 or progress.step == total:
             release_memory()
-            checkpoint.save(out, material.fingerprint, progress, optimizer, scheduler, model, head)
+            checkpoint.save(
+                out, material.fingerprint, progress, optimizer, scheduler, wrapped, head
+            )
     bar.close()
     checkpoint.load_best(out, model, head)
     return progress
@@ -172,8 +179,23 @@ def _evaluate(
         f"(answer {means['answer']:.4f}, head {means['head_calibrated']:.4f}, "
         f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"
     )
-    if progress.stale() == 0:
+    if progress.best() is progress.evaluations[-1]:
         checkpoint.save_best(out, model, head)
+
+
+def _diverged(
+    out: Path, progress: Progress, loss: float, norm: float, settings: TrainSettings
+) -> str:
+    """What became infinite, what is left, and what to do."""
+    last = out / checkpoint.FOLDER / checkpoint.LAST
+    return (
+        f"step {progress.step + 1}: loss {loss:g}, gradient norm {norm:g}: training has diverged "
+        f"and stops before these weights\n  kept: "
+        f"{last if last.exists() else 'nothing, it was before the first checkpoint'}\n"
+        f"  lower --learning-rate (now {settings.rate:g}; {METHODS[settings.method].rate:g} is the "
+        "default of this method), or set `bfloat16: 'off'` in --config; then start over with "
+        "--fresh or another --out"
+    )
 
 
 def _rate(total: int, warmup: float) -> Callable[[int], float]:
@@ -221,7 +243,7 @@ def _write_run(
     RunFile(contract, ledger=ledger).write(out)
     training = {
         "fingerprint": material.fingerprint,
-        "settings": settings.model_dump(),
+        "settings": {**settings.model_dump(), "learning_rate": settings.rate},
         "data": str(data),
         "rows": material.rows,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),

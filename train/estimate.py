@@ -1,0 +1,196 @@
+"""What a training run will need, found without loading any weights."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from abstain.head import SufficiencyHead, middle_layers
+from abstain.model import model_config
+from train import precision, steps
+from train.collate import Example, Pack, make_pack
+from train.meter import Meter, without_contents
+from train.methods import wrap
+from train.settings import TrainSettings
+
+# Resident once torch, transformers and peft are imported and have computed something, without any
+# model: measured on Linux with the CPU wheel of torch 2.13 (benchmarks/estimate.py).
+FRAMEWORK = round(0.62 * 2**30)
+ADAM = 8  # bytes that AdamW keeps for a trained number: two float32
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the moment when a run needs most."""
+
+    framework: int
+    weights: int  # of the base, in the precision that it is kept in
+    adapter: int  # what is trained, the head with it
+    gradients: int
+    optimizer: int
+    activations: int  # what the backward pass needs of one pack, and what it works with
+    logits: int  # of those, the part for the answers' logits
+    loading: int  # in all, while the base is read and rounded
+
+    @property
+    def total(self) -> int:
+        """The larger of what training needs and what loading does."""
+        training = (
+            self.framework + self.weights + self.adapter + self.gradients + self.optimizer
+        )  # fmt: skip
+        return max(training + self.activations, self.loading)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The largest pack of a run: what bounds its memory."""
+
+    prefix: int = 300  # tokens that its rows share
+    rows: int = 12
+    question: int = 20  # tokens of each row's own, without the answer
+    answer: int = 6  # tokens, the end token among them
+
+    def pack(self) -> Pack:
+        """A pack of this shape."""
+        examples = [
+            Example(
+                row_id=str(row),
+                context="",
+                prompt=(*[0] * self.prefix, *[row + 1] * self.question),
+                answer=(0,) * self.answer,
+                sufficient=True,
+            )
+            for row in range(self.rows)
+        ]
+        return make_pack(examples, steps.LENGTH_MULTIPLE)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training asks of a machine."""
+
+    parameters: int
+    trained: int
+    memory: Memory
+    # Of all blocks, kept for the backward pass: without computing twice, and with, everywhere.
+    activations_kept: int
+    activations_recomputed: int
+    blocks: int
+    base_on_disk: int
+    checkpoint_on_disk: int
+    tokens: int  # of the largest pack
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {**asdict(self), "total": self.memory.total}
+
+
+def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimate:
+    """Memory and storage of training with these settings where ``pack`` is the largest.
+
+    Only the configuration of the model is read. ``again``: a step may read several packs, so that
+    the gradients of earlier ones are there while the largest is computed.
+    """
+    model, head = empty(settings)
+    base = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    numbers = sum(p.numel() for p in _trained(model, head))
+    with without_contents(model, head):
+        autocast = precision.prepare(model, settings.bfloat16)
+        held = {id(p): p for p in (*model.parameters(), *model.buffers())}
+        weights = sum(_bytes(p) for p in held.values() if not p.requires_grad)
+        adapter = sum(map(_bytes, _trained(model, head)))
+        peak, _ = _step(model, head, pack, settings, autocast, settings.recompute_above, again)
+        _, kept = _step(model, head, pack, settings, autocast, len(pack.tree), again)
+        _, less = _step(model, head, pack, settings, autocast, 0, again)
+    rounded = autocast is not contextlib.nullcontext
+    return Estimate(
+        parameters=base + numbers,
+        trained=numbers,
+        memory=Memory(
+            framework=FRAMEWORK,
+            weights=weights,
+            adapter=adapter,
+            gradients=numbers * FLOAT,
+            optimizer=numbers * ADAM,
+            activations=max(0, peak - weights - adapter - numbers * FLOAT),
+            logits=3 * FLOAT * len(pack.answer_at) * model.config.get_text_config().vocab_size,
+            loading=FRAMEWORK + adapter + base * FLOAT + (weights if rounded else 0),
+        ),
+        activations_kept=kept,
+        activations_recomputed=less,
+        blocks=len(steps.recomputable(model)),
+        base_on_disk=_on_disk(settings.model, base),
+        checkpoint_on_disk=numbers * (2 * FLOAT + ADAM),
+        tokens=len(pack.tree),
+    )
+
+
+def largest(packs: Sequence[Sequence[Example]]) -> Pack:
+    """The pack with the most tokens, laid out."""
+    made = [make_pack(pack, steps.LENGTH_MULTIPLE) for pack in packs]
+    return max(made, key=lambda pack: len(pack.tree))
+
+
+def empty(settings: TrainSettings) -> tuple[Any, SufficiencyHead | None]:
+    """The model and head that `train run` would train, without contents."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config(settings.model))
+        model.tie_weights()
+        wrapped = wrap(model, settings, 100).model.train()
+        config = model.config.get_text_config()
+        head = None
+        if settings.head_weight:
+            head = SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
+    return wrapped, head
+
+
+def _step(
+    model: Any,
+    head: SufficiencyHead | None,
+    pack: Pack,
+    settings: TrainSettings,
+    autocast: Any,
+    keep: int,
+    again: bool,
+) -> tuple[int, int]:
+    """Bytes alive at most in one step, and those that it keeps for its backward pass."""
+    held = [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
+    for parameter in _trained(model, head):
+        parameter.grad = torch.empty_like(parameter) if again else None
+        held += [parameter.grad] if parameter.grad is not None else []
+    steps.recompute_activations(model, len(pack.tree), keep)
+    meter = Meter(held)
+    before = meter.now
+    with meter:
+        with autocast():
+            answer, read_out, _ = steps.pack_losses(model, head, pack)
+            loss = answer + settings.head_weight * read_out
+        kept = meter.now - before
+        loss.backward()
+    return meter.peak, kept
+
+
+def _trained(model: Any, head: SufficiencyHead | None) -> list[torch.Tensor]:
+    return [
+        p
+        for module in (model, head)
+        if module is not None
+        for p in module.parameters()
+        if p.requires_grad
+    ]
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _on_disk(model: str, parameters: int) -> int:
+    """Of a folder what its weights take; of what is not here yet, two bytes a parameter."""
+    sizes = [path.stat().st_size for path in Path(model).glob("*.safetensors")]
+    return sum(sizes) or parameters * 2

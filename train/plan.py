@@ -1,0 +1,216 @@
+"""`train plan`: what a run will need, and how it could be spread over several devices."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from abstain.model import load_tokenizer
+from curate.console import table
+from curate.contract import Contract
+from curate.record import read_fold
+from train import steps
+from train.collate import Example, make_pack, pack_examples, tokenise
+from train.estimate import Estimate, Memory, Shape, estimate, largest
+from train.settings import TrainSettings
+from train.timing import Timing, timing
+
+GIB = 2**30
+# A GPU process holds this much before any tensor: PyTorch's and the driver's own.
+GPU_FRAMEWORK = round(0.6 * GIB)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do."""
+
+    packs: int
+    validation_packs: int
+    steps: int
+    evaluations: int
+    mean_tokens: float  # a pack
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to use so many devices."""
+
+    name: str
+    device_memory: int  # bytes, of each device
+    host_memory: int
+    network: int  # bytes that each device sends a step
+    fits: bool | None  # None: nobody said how large the devices are
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole answer of `train plan`."""
+
+    settings: TrainSettings
+    estimate: Estimate
+    work: Work | None
+    timing: Timing | None
+    strategies: list[Strategy]
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole run, its validations included."""
+        if self.work is None or self.timing is None:
+            return None
+        return (
+            self.work.packs * self.timing.train
+            + self.work.evaluations * self.work.validation_packs * self.timing.evaluate
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {
+            "settings": {**self.settings.model_dump(), "learning_rate": self.settings.rate},
+            "estimate": self.estimate.to_json(),
+            "work": asdict(self.work) if self.work is not None else None,
+            "timing": asdict(self.timing) if self.timing is not None else None,
+            "seconds": self.seconds,
+            "strategies": [asdict(strategy) for strategy in self.strategies],
+        }
+
+    def text(self) -> str:
+        """For a person."""
+        parts = (self._model(), self._memory(), self._time(), self._ways())
+        return "\n\n".join("\n".join(part) for part in parts)
+
+    def _model(self) -> list[str]:
+        found, settings = self.estimate, self.settings
+        share = found.trained / found.parameters
+        return [
+            f"model                {settings.model}: {found.parameters / 1e6:,.1f} M parameters, "
+            f"{found.base_on_disk / GIB:.2f} GiB on disk",
+            f"method               {settings.method}: {found.trained / 1e6:,.2f} M trained "
+            f"({share:.2%}), {found.checkpoint_on_disk / GIB:.2f} GiB of checkpoints",
+        ]
+
+    def _memory(self) -> list[str]:
+        found, memory = self.estimate, self.estimate.memory
+        lines = [
+            ("framework", memory.framework, "Python, PyTorch and the libraries"),
+            ("weights", memory.weights, "of the base, as they are kept"),
+            ("adapter", memory.adapter, "what is trained"),
+            ("gradients", memory.gradients, ""),
+            ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two numbers for each"),
+            ("activations", memory.activations, f"of {found.tokens} tokens, the largest pack; "
+             f"{memory.logits / GIB:.2f} of them logits"),
+        ]  # fmt: skip
+        text = [f"{name:<20} {size / GIB:6.2f} GiB  {note}".rstrip() for name, size, note in lines]
+        text.append(f"{'peak':<20} {memory.total / GIB:6.2f} GiB")
+        if memory.total == memory.loading:
+            text[-1] += "  (while the model is read; training itself needs less)"
+        if found.blocks:
+            each = found.activations_kept / found.blocks / 2**20
+            less = found.activations_recomputed / found.blocks / 2**20
+            text.append(
+                f"{'':<20} {found.blocks} blocks keep {each:.1f} MiB each, or {less:.1f} where "
+                f"they compute twice (recompute_above: {self.settings.recompute_above} tokens)"
+            )
+        return text
+
+    def _time(self) -> list[str]:
+        if self.work is None or self.timing is None or self.seconds is None:
+            return ["time                 give --data, and it is measured on this machine"]
+        return [
+            f"time                 {self.seconds / 60:.1f} minutes on this machine: "
+            f"{self.work.steps} steps of {self.work.packs} packs ({self.work.mean_tokens:.0f} "
+            f"tokens on average, {self.timing.train:.2f} s each), {self.work.evaluations} "
+            f"validations of {self.work.validation_packs} packs ({self.timing.evaluate:.2f} s each)"
+        ]
+
+    def _ways(self) -> list[str]:
+        words = {True: "yes", False: "no", None: "–"}
+        lines = [
+            (
+                way.name,
+                f"{way.device_memory / GIB:.2f}",
+                f"{way.host_memory / GIB:.2f}",
+                f"{way.network / 2**20:,.1f}",
+                words[way.fits],
+            )
+            for way in self.strategies
+        ]
+        header = ("on GPUs", "GiB each", "GiB of RAM", "MiB sent a step", "fits")
+        return [table(header, lines)]
+
+
+def plan(
+    settings: TrainSettings,
+    data: Path | None = None,
+    shape: Shape | None = None,
+    gpus: int = 1,
+    gpu_memory: float | None = None,
+    timed: bool = True,
+) -> Plan:
+    """Estimate a run: of a data set, or of packs of a given shape."""
+    if data is None:
+        shape = shape or Shape(prefix=300, rows=settings.max_rows, question=20, answer=6)
+        shape = shape or Shape()
+        found = estimate(settings, shape.pack(), again=shape.rows < settings.rows_per_step)
+        return Plan(settings, found, None, None, strategies(found, gpus, gpu_memory))
+    packs = _packs(settings, data)
+    order = steps.plan(packs["train"], settings.rows_per_step, settings.seed, settings.epochs)
+    again = any(len(batch) > 1 for batch in order)
+    found = estimate(settings, largest(packs["train"]), again)
+    lengths = [len(make_pack(pack).tree) for pack in packs["train"]]
+    mean = sum(lengths) / len(lengths)
+    work = Work(
+        packs=sum(map(len, order)),
+        validation_packs=len(packs["validation"]),
+        steps=len(order),
+        evaluations=settings.evaluations,
+        mean_tokens=mean,
+    )
+    typical = packs["train"][min(range(len(lengths)), key=lambda i: abs(lengths[i] - mean))]
+    measured = timing(settings, make_pack(typical, steps.LENGTH_MULTIPLE)) if timed else None
+    return Plan(settings, found, work, measured, strategies(found, gpus, gpu_memory))
+
+
+def _packs(settings: TrainSettings, data: Path) -> dict[str, list[list[Example]]]:
+    tokenizer, end_token_id, _ = load_tokenizer(settings.model)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    packs = {}
+    for fold in ("train", "validation"):
+        examples = tokenise(read_fold(data, fold), tokenizer, contract, end_token_id, fold)
+        packs[fold] = pack_examples(examples, settings.max_rows, settings.max_tokens)
+    return packs
+
+
+def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Strategy]:
+    """What each way of spreading a run would need of every GPU, of the host and of the network.
+
+    DDP sends each gradient twice around the ring (reduce, then gather); FSDP gathers the weights
+    for the forward and again for the backward pass, and scatters the gradients. Offloading keeps
+    frozen weights in RAM and one block of them on the device.
+    """
+    memory = found.memory
+    state = memory.adapter + memory.gradients + memory.optimizer
+    around = (gpus - 1) / gpus
+    block = memory.weights // max(1, found.blocks)
+    ways = [("one GPU", GPU_FRAMEWORK + memory.weights + state + memory.activations, 0, 0.0)]
+    if gpus > 1:
+        whole = memory.weights + memory.adapter
+        ways.append((f"DDP on {gpus}", ways[0][1], 0, 2 * around * memory.gradients))
+        share = (memory.weights + state) // gpus + 2 * block + memory.activations
+        sent = around * (2 * whole + memory.gradients)
+        ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, 0, sent))
+    held = GPU_FRAMEWORK + 2 * block + state + memory.activations
+    ways.append(("one GPU, weights offloaded", held, memory.weights, 0.0))
+    return [
+        Strategy(
+            name,
+            device,
+            _host(memory) + more,
+            round(network),
+            None if gpu_memory is None else device <= gpu_memory * GIB,
+        )
+        for name, device, more, network in ways
+    ]
+
+
+def _host(memory: Memory) -> int:
+    """RAM of a process whose tensors are on a GPU: the base passes through it once."""
+    return memory.framework + memory.weights
