@@ -11,7 +11,6 @@ loss of both is computed by the same code. Examples a second are those of the tr
 
 import argparse
 import json
-import math
 import random
 import subprocess
 import sys
@@ -171,8 +170,6 @@ def main() -> None:
     header = ("rows", "n", "trainer", "examples/s", "peak GiB", "validation loss", "faster")
     print(table(header, lines))
     write_json(given.out, found)
-    assert all(math.isfinite(one["validation_loss"]) for of in found.values()
-               for one in of["sides"].values())  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -159,6 +159,17 @@ def run(
 
 
 @cli.command()
+@click.argument("run", type=_PATH)
+@json_option
+def forgetting(run: Path, as_json: bool) -> None:
+    """Measure what RUN has unlearnt: plain text, instructions, common knowledge, over-refusal."""
+    from train import forgetting as measuring
+
+    found = measuring.forgetting(run)
+    console.show(found.to_json(), found.text(), as_json)
+
+
+@cli.command()
 def settings() -> None:
     """Print every setting with its default and meaning, as YAML to start a --config from."""
     import yaml

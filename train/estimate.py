@@ -16,9 +16,10 @@ from train.meter import Meter, without_contents
 from train.methods import wrap
 from train.settings import TrainSettings
 
+GIB = 2**30
 # Resident once torch, transformers and peft are imported and have computed something, without any
 # model: measured on Linux with the CPU wheel of torch 2.13 (benchmarks/estimate.py).
-FRAMEWORK = round(0.62 * 2**30)
+FRAMEWORK = round(0.62 * GIB)
 ADAM = 8  # bytes that AdamW keeps for a trained number: two float32
 FLOAT = 4
 
@@ -54,9 +55,9 @@ class Shape:
     question: int = 20  # tokens of each row's own, without the answer
     answer: int = 6  # tokens, the end token among them
 
-    def pack(self) -> Pack:
-        """A pack of this shape."""
-        examples = [
+    def examples(self) -> list[Example]:
+        """The rows of one pack."""
+        return [
             Example(
                 row_id=str(row),
                 context="",
@@ -66,7 +67,10 @@ class Shape:
             )
             for row in range(self.rows)
         ]
-        return make_pack(examples, steps.LENGTH_MULTIPLE)
+
+    def pack(self) -> Pack:
+        """A pack of this shape."""
+        return make_pack(self.examples(), steps.LENGTH_MULTIPLE)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from curate.contract import Contract
 from curate.record import read_fold
 from train import steps
 from train.collate import Example, make_pack, pack_examples, tokenise
-from train.estimate import Estimate, Memory, Shape, estimate, largest
+from train.estimate import GIB, Estimate, Memory, Shape, estimate, largest
 from train.settings import TrainSettings
 from train.timing import Timing, timing
 
-GIB = 2**30
 # A GPU process holds this much before any tensor: PyTorch's and the driver's own.
 GPU_FRAMEWORK = round(0.6 * GIB)
 

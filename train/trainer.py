@@ -87,13 +87,14 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
     wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
-    head = _make_head(wrapped.model, settings)
+    head = make_head(wrapped.model, settings)
     progress = _train(wrapped, head, plan, material, settings, out)
     _write_run(out, data, loaded, wrapped.model, head, material, settings, progress)
     return progress
 
 
-def _make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
+def make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
+    """The sufficiency head of a new run, beside its model; none where its loss has no weight."""
     if settings.head_weight == 0:
         return None
     config = model.config.get_text_config()

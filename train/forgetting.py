@@ -1,0 +1,129 @@
+"""`train forgetting`: what a model could do before fine-tuning, and what of it is left.
+
+Fine-tuning on one task takes from others (McCloskey and Cohen 1989; for abstention, over-refusal:
+Cheng et al. 2024, "Can AI Assistants Know What They Don't Know?"). Three things are measured before
+and after, all outside the contract that training teaches: how well plain text is predicted (bits a
+byte, comparable between tokenizers), whether simple instructions are followed and common knowledge
+is told, and how often the model now says the abstention phrase to somebody who asked for nothing
+that needs a context.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from abstain.model import LoadedModel, load_model
+from abstain.run import read_run_file
+from curate.console import table
+from curate.contract import Contract
+from curate.errors import UserError
+from train.probes import Probe, chat, nats, probes, reply
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a model can do outside of its task."""
+
+    bits_a_byte: float  # of plain text; lower is better
+    instructions: float  # share of simple instructions followed
+    closed_book: float  # share of common questions answered rightly without a context
+    gold_nats: float  # mean negative log-likelihood of a good reply to either; lower is better
+    refusals: float  # share of either that got the abstention phrase: over-refusal
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """Before and after fine-tuning."""
+
+    before: Abilities
+    after: Abilities
+
+    @property
+    def lost(self) -> float:
+        """How much larger bits a byte have become, as a share: what limits are set on."""
+        return self.after.bits_a_byte / self.before.bits_a_byte - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {"before": asdict(self.before), "after": asdict(self.after), "lost": self.lost}
+
+    def text(self) -> str:
+        """For a person."""
+        names = {
+            "bits_a_byte": "bits a byte of plain text (lower is better)",
+            "instructions": "simple instructions followed",
+            "closed_book": "common questions answered without context",
+            "gold_nats": "nats of a good reply (lower is better)",
+            "refusals": "of those, refused: over-refusal",
+        }
+        lines = [
+            (text, f"{getattr(self.before, name):.3f}", f"{getattr(self.after, name):.3f}")
+            for name, text in names.items()
+        ]
+        return table(("", "before", "after"), lines) + f"\nplain text costs {self.lost:+.1%} bits"
+
+
+def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
+    """Ask a model all probes."""
+    asked = probes()
+    bar = tqdm(
+        total=len(asked.text) + len(asked.instructions) + len(asked.closed_book),
+        desc="probe", unit="probe", leave=False,
+    )  # fmt: skip
+    bits = bytes_read = 0.0
+    for text in asked.text:
+        tokens = loaded.tokenizer.encode(text, add_special_tokens=False)
+        bits += nats(loaded, tokens[:1], tokens[1:]) / math.log(2)
+        bytes_read += len(text.encode()) - len(loaded.tokenizer.decode(tokens[:1]).encode())
+        bar.update()
+    shares, refused, gold = {}, 0, 0.0
+    for name, some in (("instructions", asked.instructions), ("closed_book", asked.closed_book)):
+        replies = [_reply(loaded, probe, bar) for probe in some]
+        good = [re.search(p.expect, said) for p, said in zip(some, replies, strict=True)]
+        shares[name] = sum(map(bool, good)) / len(some)
+        refused += sum(_refuses(contract, said) for said in replies)
+        gold += sum(_gold(loaded, some))
+    bar.close()
+    count = len(asked.instructions) + len(asked.closed_book)
+    return Abilities(
+        bits_a_byte=bits / bytes_read, gold_nats=gold / count, refusals=refused / count, **shares
+    )
+
+
+def _reply(loaded: LoadedModel, probe: Probe, bar: Any) -> str:
+    tokens = reply(loaded, probe.ask)
+    bar.update()
+    return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _refuses(contract: Contract, said: str) -> bool:
+    """Whether the phrase is all that it says, or what it begins with."""
+    return contract.is_abstention(said) or said.casefold().lstrip().startswith(
+        contract.abstention_phrase.casefold()
+    )
+
+
+def _gold(loaded: LoadedModel, some: Sequence[Probe]) -> list[float]:
+    return [
+        nats(
+            loaded,
+            chat(loaded.tokenizer, probe.ask),
+            [*loaded.tokenizer.encode(probe.gold, add_special_tokens=False), loaded.end_token_id],
+        )
+        for probe in some
+    ]
+
+
+def forgetting(run: Path) -> Forgetting:
+    """Measure a run against the model that it was trained from."""
+    after = load_model(str(run))
+    if after.run is None:
+        raise UserError(f"{run}: not a run of `train run` (no adapter_config.json)")
+    contract = read_run_file(run).contract
+    before = load_model(after.base)
+    return Forgetting(abilities(before, contract), abilities(after, contract))
