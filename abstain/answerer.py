@@ -3,7 +3,8 @@
 The prefix is computed once for all questions about a context. Each question branches off, and
 below it hang the abstention phrase (scored as it stands) and the answer (grown token by token,
 all branches of a pack in one small forward pass a step). What further signals need is gathered
-from there, with the prefix's keys and values at hand.
+from there, with the prefix's keys and values at hand. In service prefixes are kept, and questions
+on several contexts grow side by side, since reading all weights is what a small pass costs.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from abstain.laplace import Gradients, Laplace, load_laplace
 from abstain.mc_dropout import Item, McDropout, Trace
 from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import branch_out, common_prefix, forward, group_by_prefix, own_lengths
-from abstain.prefix_cache import Prefix, PrefixCache, take
+from abstain.prefix_cache import Prefix, PrefixCache
 from abstain.probe import load_probe
 from abstain.reading import Read, Reader
 from abstain.reason import ReasonHead, load_reason_head
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 12
 MAX_BRANCH_TOKENS = 2048
+MAX_TREE_TOKENS = 4096  # of several contexts that are answered side by side
 MAX_NEW_TOKENS = 64
 HEAD, PROBE = "head", "probe"
 
@@ -174,11 +176,31 @@ class Answerer:
         ``early``: what the policy declines by the sufficiency head alone is not generated.
         """
         prompts = [self.prompt_tokens(row, self._room(max_new_tokens)) for row in rows]
-        for pack in self._packs(rows, prompts, len(self.reader.phrase) + max_new_tokens):
+        packs = self._packs(rows, prompts, len(self.reader.phrase) + max_new_tokens)
+        for pack in self._side_by_side(packs, prompts):
             answers = self._answer_pack(
                 [rows[i] for i in pack], [prompts[i] for i in pack], max_new_tokens, early
             )
             yield list(zip(pack, answers, strict=True))
+
+    def _side_by_side(
+        self, packs: list[list[int]], prompts: Sequence[Sequence[int]]
+    ) -> Iterator[list[int]]:
+        """Packs joined as far as memory allows, where prefixes are computed apart."""
+        if self.prefixes is None or not self.reader.packing:
+            yield from packs
+            return
+        joined: list[int] = []
+        tokens = 0
+        for pack in packs:
+            lengths = [len(prompts[i]) for i in pack]
+            size = sum(lengths) - (len(pack) - 1) * min(lengths)
+            if joined and (tokens + size > MAX_TREE_TOKENS or len(joined + pack) > MAX_ROWS):
+                yield joined
+                joined, tokens = [], 0
+            joined += pack
+            tokens += size
+        yield joined
 
     @torch.inference_mode()
     def hidden_states(self, rows: Sequence[Row]) -> Iterator[list[tuple[int, Any]]]:
@@ -198,10 +220,8 @@ class Answerer:
         with self._timed("answer"):
             keep = self._early() if early else None
             layers, recorded = self._layers(), self._recorded()
-            root, known = self._known(rows[0].context, prompts, recorded)
-            read = self.reader.read(prompts, max_new_tokens, layers, recorded, keep, root, known)
-            if self.prefixes is not None and root is not None and known is None:
-                self.prefixes.put(take(prompts[0][:root], read.trace.cache, read.trace.entering))
+            known, of = self._known(rows, prompts, recorded)
+            read = self.reader.read(prompts, max_new_tokens, layers, recorded, keep, known, of)
             logits = self._logits(read.hidden)
         texts = [self._text(grown.tokens) for grown in read.grown]
         kept = [number for number, grown in enumerate(read.grown) if grown.tokens]
@@ -224,21 +244,41 @@ class Answerer:
         ]
 
     def _known(
-        self, context: str, prompts: list[list[int]], recorded: list[int]
-    ) -> tuple[int | None, Prefix | None]:
-        """The root that prompts on this context always have, and what is known of it.
+        self, rows: Sequence[Row], prompts: list[list[int]], recorded: list[int]
+    ) -> tuple[list[Prefix], list[int]]:
+        """The prefixes that the prompts begin with, each once, and which of them is whose."""
+        known: dict[tuple[int, ...], Prefix] = {}
+        begins = []
+        if self.prefixes is not None and self.reader.packing:
+            by_context: dict[str, list[list[int]]] = defaultdict(list)
+            for row, prompt in zip(rows, prompts, strict=True):
+                by_context[row.context].append(prompt)
+            roots = {text: self._root(text, some) for text, some in by_context.items()}
+            for row in rows:
+                root = roots[row.context]
+                if root not in known:
+                    found = self.prefixes.get(root, recorded)
+                    if found is None:
+                        found = self.reader.prefix(root, recorded)
+                        self.prefixes.put(found)
+                    known[root] = found
+                begins.append(root)
+        places = {root: number for number, root in enumerate(known)}
+        return list(known.values()), [places[root] for root in begins]
 
-        It ends where different questions and histories part, so that any later prompt has it too.
+    def _root(self, context: str, prompts: list[list[int]]) -> tuple[int, ...]:
+        """The tokens that prompts on this context always begin with.
+
+        They end where different questions and histories part, so that any later prompt has them
+        too; where a question's first letters have melted into the context's end, these prompts'.
         """
-        if self.prefixes is None or not self.reader.packing:
-            return None, None
         later = [{"role": "user", "content": "A"}]
         apart = [self._encode(context, "?"), self._encode(context, "A")]
         apart.append(self._encode(context, "?", later))
-        root = common_prefix(apart)
-        if any(prompt[:root] != apart[0][:root] for prompt in prompts):
-            return None, None  # its first letters have melted into the context's end
-        return root, self.prefixes.get(apart[0][:root], recorded)
+        root = tuple(apart[0][: common_prefix(apart)])
+        if any(tuple(prompt[: len(root)]) != root for prompt in prompts):
+            root = tuple(prompts[0][: common_prefix(prompts)])
+        return root
 
     def _logits(self, hidden: dict[int, Tensor]) -> dict[str, list[float]]:
         """Each head's logits from hidden states [rows, hidden] by layer."""
@@ -298,7 +338,8 @@ class Answerer:
         self.seconds[kind] += time.perf_counter() - started
 
     def _items(self, rows: Sequence[Row], read: Read) -> list[Item]:
-        return read.items([_name(row) for row in rows], self._encode(rows[0].context, "?"))
+        bare = {row.context: self._encode(row.context, "?") for row in rows}
+        return read.items([_name(row) for row in rows], [bare[row.context] for row in rows])
 
     def _recorded(self) -> list[int]:
         """Numbers of the blocks of which it is kept what enters them."""
@@ -316,14 +357,23 @@ class Answerer:
     def _ask_true(
         self, rows: list[Row], texts: list[str], read: Read, kept: list[int]
     ) -> list[float]:
-        prompts = []
+        groups: dict[str, list[int]] = defaultdict(list)
         for number in kept:
-            row = rows[number]
-            question = TRUE_QUESTION.format(question=row.question, answer=texts[number])
-            prompts.append(self._encode(row.context, question, row.history))
-        cache = read.trace.cache if self.reader.packing else None
-        shared = read.prompts[0][: read.root]
-        return true_logits(self.loaded.model, self.loaded.tokenizer, prompts, cache, shared)
+            groups[rows[number].context].append(number)
+        logits: dict[int, float] = {}
+        for context, numbers in groups.items():
+            prompts = []
+            for number in numbers:
+                row = rows[number]
+                question = TRUE_QUESTION.format(question=row.question, answer=texts[number])
+                prompts.append(self._encode(context, question, row.history))
+            model, tokenizer = self.loaded.model, self.loaded.tokenizer
+            at = read.root_at(numbers[0])
+            shared = [read.tree.tokens[index] for index in at]
+            cache = read.trace.cache if self.reader.packing else None
+            found = true_logits(model, tokenizer, prompts, cache, shared, at)
+            logits |= dict(zip(numbers, found, strict=True))
+        return [logits[number] for number in kept]
 
     def _draw(
         self, rows: list[Row], read: Read, kept: list[int], max_new_tokens: int

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abstain import virtual
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -17,15 +19,6 @@ class Prefix:
     layers: list[tuple[Tensor, Tensor]]  # keys and values of each, [1, heads, tokens, size]
     entering: dict[int, Tensor]  # [tokens, hidden] as they enter some blocks, by their numbers
 
-    def cache(self, config: Any) -> Any:
-        """A new cache that begins with it; the tensors are shared, and never written into."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=config)
-        for number, (keys, values) in enumerate(self.layers):
-            cache.update(keys, values, number)
-        return cache
-
     @property
     def size(self) -> int:
         """Bytes."""
@@ -34,17 +27,18 @@ class Prefix:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def take(tokens: Sequence[int], cache: Any, entering: dict[int, Tensor]) -> Prefix:
-    """The first tokens of what a pack has computed, copied so that the rest can be freed."""
-    count = len(tokens)
-    return Prefix(
-        tuple(tokens),
-        [
-            (layer.keys[:, :, :count].clone(), layer.values[:, :, :count].clone())
-            for layer in cache.layers
-        ],
-        {number: states[:count].clone() for number, states in entering.items()},
-    )
+def join(model: Any, prefixes: Sequence[Prefix]) -> Any:
+    """A cache that holds some prefixes, one behind the other; theirs are never written into."""
+    from transformers import DynamicCache
+
+    if virtual.count(model):
+        cache = virtual.begin(model, None)
+    else:
+        cache = DynamicCache(config=model.config)
+    for number, layers in enumerate(zip(*(prefix.layers for prefix in prefixes), strict=True)):
+        keys, values = (torch.cat(parts, 2) for parts in zip(*layers, strict=True))
+        cache.update(keys, values, number)
+    return cache
 
 
 class PrefixCache:

@@ -5,19 +5,20 @@ gathered from.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from abstain import virtual
 from abstain.blocks import decoder, entering
 from abstain.generate import Grown, decode, greedy
 from abstain.mc_dropout import Item, Trace
 from abstain.model import LoadedModel
 from abstain.prefix import Tree, branch_out, common_prefix, forward, supports_packing
-from abstain.prefix_cache import Prefix
+from abstain.prefix_cache import Prefix, join
 from curate.contract import Contract
 
 
@@ -27,7 +28,7 @@ class Read:
 
     prompts: list[list[int]]
     tree: Tree
-    questions: list[int]  # each prompt's segment behind the common root
+    questions: list[int]  # each prompt's segment behind its root
     phrase_at: list[list[int]]  # each phrase's tokens in the tree; empty without packing
     first: Tensor  # [rows, vocabulary], behind the prompts
     hidden: dict[int, Tensor]  # [rows, hidden] of the last prompt tokens, by layer
@@ -35,24 +36,23 @@ class Read:
     grown: list[Grown]
     trace: Trace
 
-    @property
-    def root(self) -> int:
-        """Length of the prompts' common root."""
-        return self.tree.last(0) + 1
+    def root_at(self, number: int) -> list[int]:
+        """Where the tokens lie that a prompt shares with others."""
+        return self.tree.indices(self.tree.parents[self.questions[number]])
 
-    def items(self, names: Sequence[str], bare: Sequence[int]) -> list[Item]:
+    def items(self, names: Sequence[str], bare: Sequence[Sequence[int]]) -> list[Item]:
         """Each answer, and where reading and generating have left its tokens.
 
-        ``names`` key their random draws. ``bare`` is a prompt with the same context and another
+        ``names`` key their random draws. ``bare`` are prompts with the same contexts and another
         question: where the question begins is a matter of a row alone, not of its neighbours.
         """
         return [
             Item(
                 name,
                 prompt,
-                common_prefix([prompt, bare]),
+                common_prefix([prompt, bare[number]]),
                 grown.tokens,
-                [*range(self.root), *self.tree.indices(question)],
+                [*self.root_at(number), *self.tree.indices(question)],
                 self.tree.indices(grown.branch)[: max(0, len(grown.tokens) - 1)],
                 self.phrase_at[number] if self.phrase_at else [],
                 {layer: states[number] for layer, states in self.hidden.items()},
@@ -74,6 +74,28 @@ class Reader:
         self.phrase = [*phrase, loaded.end_token_id]
 
     @torch.inference_mode()
+    def prefix(self, tokens: Sequence[int], recorded: Sequence[int] = ()) -> Prefix:
+        """Compute what prompts begin with, and what enters some blocks meanwhile."""
+        tree = Tree()
+        tree.add(tokens)
+        cache = join(self.model, [])
+        with self._recording(recorded) as entered:
+            forward(self.model, tree, [len(tree) - 1], cache=cache)
+        before = virtual.count(self.model)
+        return Prefix(
+            tuple(tokens),
+            [(layer.keys[:, :, before:], layer.values[:, :, before:]) for layer in cache.layers],
+            {number: states[-1] for number, states in entered.items()},
+        )
+
+    @contextlib.contextmanager
+    def _recording(self, blocks: Sequence[int]) -> Iterator[dict[int, list[Tensor]]]:
+        """Collect what enters some blocks, by their numbers: a tensor for each forward pass."""
+        with contextlib.ExitStack() as stack:
+            layers = decoder(self.model).layers if blocks else ()
+            yield {number: stack.enter_context(entering(layers[number])) for number in blocks}
+
+    @torch.inference_mode()
     def read(
         self,
         prompts: list[list[int]],
@@ -81,31 +103,32 @@ class Reader:
         layers: Sequence[int],
         recorded: Sequence[int] = (),
         keep: Callable[[dict[int, Tensor]], list[bool]] | None = None,
-        root: int | None = None,
-        known: Prefix | None = None,
+        known: Sequence[Prefix] = (),
+        of: Sequence[int] = (),
     ) -> Read:
         """Read, score, generate; keep hidden states of ``layers``, and what enters some blocks.
 
         ``keep`` tells from these states which prompts are worth an answer; the others get none.
-        ``root`` is how many first tokens the prompts are to share, if not as many as they can;
-        ``known`` is what was computed of these before, and is not computed again.
+        Prompts share as many first tokens as they can; or, where ``known`` are prefixes that have
+        been computed, prompt i begins with prefix ``of[i]``, and all of them are read together.
         """
-        from transformers import DynamicCache
-
-        tree, questions = branch_out(prompts, root)
+        if known:
+            tree = Tree()
+            roots = [tree.add(prefix.tokens) for prefix in known]
+            questions = [
+                tree.add(prompt[len(known[number].tokens) :], roots[number])
+                for prompt, number in zip(prompts, of, strict=True)
+            ]
+        else:
+            tree, questions = branch_out(prompts)
         phrases: list[int] = []
         if self.packing:
             phrases = [tree.add(self.phrase[:-1], question) for question in questions]
         phrase_at = [tree.indices(phrase) for phrase in phrases]
         last = [tree.last(question) for question in questions]
         inner = [index for at in phrase_at for index in at]
-        config = self.model.config
-        cache = DynamicCache(config=config) if known is None else known.cache(config)
-        with contextlib.ExitStack() as recording:
-            entered = {
-                number: recording.enter_context(entering(decoder(self.model).layers[number]))
-                for number in recorded
-            }
+        cache = join(self.model, known)
+        with self._recording(recorded) as entered:
             output = forward(self.model, tree, [*last, *inner], layers, cache)
             first, rest = output.logits[: len(last)], output.logits[len(last) :]
             states = output.hidden[: len(last)]
@@ -114,7 +137,7 @@ class Reader:
             grown = self._generate(tree, questions, first, cache, max_new_tokens, kept)
         if not self.packing:
             rest = self._phrase_logits(prompts[0])
-        before = {} if known is None else {number: [known.entering[number]] for number in recorded}
+        before = {number: [prefix.entering[number] for prefix in known] for number in recorded}
         return Read(
             prompts,
             tree,
@@ -126,7 +149,7 @@ class Reader:
             grown,
             Trace(
                 cache,
-                {n: torch.cat([*before.get(n, []), *states]) for n, states in entered.items()},
+                {n: torch.cat([*before[n], *states]) for n, states in entered.items()},
             ),
         )
 

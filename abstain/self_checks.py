@@ -19,12 +19,17 @@ MAX_BRANCHES = 48
 
 
 def true_logits(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], cache: Any, read: Sequence[int]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    cache: Any,
+    read: Sequence[int],
+    read_at: Sequence[int],
 ) -> list[float]:
     """log P(yes) − log P(no) behind each prompt that asks `TRUE_QUESTION`.
 
-    ``cache`` holds the tokens ``read`` of one sequence first; what the prompts share with them is
-    not computed again. Without a cache, there is one prompt.
+    ``cache`` holds the tokens ``read`` of one sequence at the places ``read_at``; what the prompts
+    share with them is not computed again. Without a cache, there is one prompt.
     """
     tree = Tree()
     if cache is None:
@@ -34,7 +39,7 @@ def true_logits(
         shared = common_prefix([*prompts, [*read, -1]])
         root = tree.add(prompts[0][:shared])
         at = [tree.last(tree.add(prompt[shared:], root)) for prompt in prompts]
-        logits = forward(model, tree, at, cache=cut_cache(model, cache, range(shared))).logits
+        logits = forward(model, tree, at, cache=cut_cache(model, cache, read_at[:shared])).logits
     log_p = logits.log_softmax(-1)
 
     def first_tokens(words: Sequence[str]) -> set[int]:

@@ -4,7 +4,8 @@
 
 Both are asked the same questions with the same prompt, over loopback, by 1, 8, 32 and 128 clients
 that ask one question after the other; a number of clients with one server is a window of so many
-seconds, the servers in turns. The adapter is merged into the weights that `transformers serve`
+seconds, the servers in turns, after each context was asked about once: as in service, where
+documents come back. (Ours has computed them then; `--cold` measures without that.) The adapter is merged into the weights that `transformers serve`
 loads, which is then asked for an answer and nothing else; ours gathers MC dropout (20 masks over
 the highest four blocks) with every answer, calibrates, decides and logs. An error, and an answer
 later than the deadline, is counted.
@@ -90,7 +91,7 @@ def running(name: str, model: Path, state: Path) -> Iterator[str]:
     port = PORTS[name]
     if name == "abstain":
         (state / "policy.yaml").write_text(
-            f"rules: [{{action: answer}}]\nbudget: {{seconds: {DEADLINE}}}\n"
+            f"rules: [{{action: answer}}]\nbudget: {{seconds: {DEADLINE - 1}}}\n"
         )
         command = ["abstain", "serve", model, "--port", port, "--state", state]
         command += ["--policy", state / "policy.yaml", "--most-waiting", 256]
@@ -171,6 +172,18 @@ async def load(address: str, asked: list[dict[str, Any]], clients: int, seconds:
     return window
 
 
+def asked_once(rows: Sequence[Row], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One request on each context."""
+    return list({row.context: body for row, body in zip(rows, asked, strict=True)}.values())
+
+
+async def warm_up(address: str, asked: list[dict[str, Any]]) -> None:
+    """Some requests, one after the other."""
+    async with httpx.AsyncClient(timeout=DEADLINE + 5) as client:
+        for body in asked:
+            (await client.post(f"{address}/v1/chat/completions", json=body)).raise_for_status()
+
+
 def drawn(data: Path, contexts: int) -> list[Row]:
     """Questions on some contexts of the test split, in random order."""
     rows = [row for row in read_fold(data, "test") if row.context.strip()]
@@ -187,6 +200,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--contexts", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--cold", action="store_true", help="no context has been asked about")
     parser.add_argument("--servers", nargs="*", default=list(PORTS), choices=list(PORTS))
     parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/serve.json")
     arguments = parser.parse_args()
@@ -205,7 +219,8 @@ def main() -> None:
                 state.mkdir()
                 asked = bodies(name, model, rows, contract)
                 with running(name, model, state) as address:
-                    asyncio.run(load(address, asked, 1, 3.0))  # so that it is warm
+                    first = asked[:1] if arguments.cold else asked_once(rows, asked)
+                    asyncio.run(warm_up(address, first))
                     window = asyncio.run(load(address, asked, clients, arguments.seconds))
                 found.setdefault(str(clients), {})[name] = window.to_json()
                 print(clients, name, json.dumps(window.to_json()), flush=True)

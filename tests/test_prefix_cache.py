@@ -43,8 +43,14 @@ def test_answers_are_the_same_with_and_without(answerer: Answerer, scope: Any) -
     before = answer_all(answerer, ROWS)
     answerer.prefixes = PrefixCache(2**30)
     for _ in range(2):
-        # One at a time, as they come in service, so that each finds what the others have left.
+        # One at a time, as they come in service, so that each finds what the others have left;
+        # then all at once, questions on several contexts side by side.
         after = [answer_all(answerer, [row])[0] for row in ROWS]
+        together = answer_all(answerer, ROWS)
+        assert [one.text for one in together] == [one.text for one in before]
+        assert matrix(ROWS, together, available(before)) == pytest.approx(
+            matrix(ROWS, before, available(before)), abs=2e-3, rel=2e-3
+        )
         assert [one.text for one in after] == [one.text for one in before]
         names = available(before)
         assert names == available(after) and len(names) > 15
