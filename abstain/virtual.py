@@ -5,6 +5,8 @@ they come down to keys and values of each layer that every token sees: a cache t
 begin with. Trees of tokens do not know of them; positions count them.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -14,6 +16,16 @@ def count(model: Any) -> int:
     if config is None or not config.is_prompt_learning:
         return 0
     return int(config.num_virtual_tokens)
+
+
+@contextlib.contextmanager
+def without_adapter(model: Any) -> Iterator[Any]:
+    """The model to ask for what the base alone would say."""
+    if count(model):
+        yield model.get_base_model()
+        return
+    with model.disable_adapter():
+        yield model
 
 
 def begin(model: Any, cache: Any) -> Any:

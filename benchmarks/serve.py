@@ -5,10 +5,10 @@
 Both are asked the same questions with the same prompt, over loopback, by 1, 8, 32 and 128 clients
 that ask one question after the other; a number of clients with one server is a window of so many
 seconds, the servers in turns, after each context was asked about once: as in service, where
-documents come back. (Ours has computed them then; `--cold` measures without that.) The adapter is merged into the weights that `transformers serve`
-loads, which is then asked for an answer and nothing else; ours gathers MC dropout (20 masks over
-the highest four blocks) with every answer, calibrates, decides and logs. An error, and an answer
-later than the deadline, is counted.
+documents come back. (Ours has computed them then; `--cold` measures without that.) The adapter is
+merged into the weights that `transformers serve` loads, which is then asked for an answer and
+nothing else; ours gathers MC dropout (20 masks over the highest four blocks) with every answer,
+calibrates, decides and logs. An error, and an answer later than the deadline, is counted.
 """
 
 import argparse

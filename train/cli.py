@@ -120,6 +120,10 @@ def plan(
 @click.option("--top-layers", type=int, help="Blocks that selective and low-lr train.")
 @click.option("--fuse", multiple=True, metavar="RUN", help="For adapterfusion; twice or more.")
 @click.option("--head-weight", type=float, help="Weight of the sufficiency head; 0: no head.")
+@click.option("--replay", type=float, help="Rehearsed replies of the base for each row, e.g. 0.2.")
+@click.option("--kl", type=float, help="Learn those as divergence from the base, weighted so.")
+@click.option("--average", type=float, help="Share of what training changed that is kept.")
+@click.option("--forgetting-limit", type=float, help="Fail where plain text costs more, e.g. 0.1.")
 @click.option("--seed", type=int)
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option

@@ -19,7 +19,7 @@ class Example:
     context: str
     prompt: tuple[int, ...]
     answer: tuple[int, ...]  # ends with the end token: a model that never learns it never stops
-    sufficient: bool
+    sufficient: bool | None  # None: no question of ours, but a rehearsed reply
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -79,7 +79,12 @@ class Pack:
     answer_at: tuple[int, ...]  # tokens whose next token is taught
     targets: tuple[int, ...]  # those next tokens
     head_at: tuple[int, ...]  # each example's last prompt token
-    sufficient: tuple[bool, ...]
+    sufficient: tuple[bool | None, ...]
+
+    @property
+    def labelled(self) -> list[int]:
+        """Numbers of the examples that the sufficiency head learns from."""
+        return [number for number, label in enumerate(self.sufficient) if label is not None]
 
 
 def make_pack(examples: Sequence[Example], multiple: int = 1) -> Pack:

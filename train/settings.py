@@ -42,6 +42,20 @@ class TrainSettings(BaseModel):
     rows_per_step: int = Field(12, ge=1, description="rows behind one optimiser step")
     max_rows: int = Field(12, ge=1, description="rows in one shared-prefix pack")
     max_tokens: int = Field(1024, ge=16, description="tokens a row may have, prompt and answer")
+    replay: float = Field(
+        0.0, ge=0, description="rehearsed replies of the base for each training row"
+    )
+    kl: float = Field(
+        0.0,
+        ge=0,
+        description="learn them as divergence from the base, with this weight; 0: as answers",
+    )
+    average: float = Field(
+        1.0, gt=0, le=1, description="share of what training changed that is kept in the end"
+    )
+    forgetting_limit: float | None = Field(
+        None, gt=0, description="growth of bits a byte of plain text above which a run fails"
+    )
     seed: int = 13
     bfloat16: Literal["auto", "on", "off"] = "auto"
     abstention_phrase: str = Field(
@@ -58,6 +72,12 @@ class TrainSettings(BaseModel):
     def rate(self) -> float:
         """The largest learning rate: the one given, else the method's own."""
         return METHODS[self.method].rate if self.learning_rate is None else self.learning_rate
+
+    @model_validator(mode="after")
+    def _rehearsed(self) -> "TrainSettings":
+        if self.kl and not self.replay:
+            raise ValueError("kl is computed on rehearsed replies: give replay too, e.g. 0.2")
+        return self
 
     @model_validator(mode="after")
     def _slow(self) -> "TrainSettings":

@@ -17,6 +17,7 @@ from abstain.calibrator import fit
 from abstain.head import SufficiencyHead
 from abstain.prefix import forward
 from abstain.selection import log_loss
+from abstain.virtual import without_adapter
 from curate.auroc import auroc
 from train.collate import Example, Pack, make_pack
 
@@ -97,7 +98,7 @@ class Scored:
             self.answer.item(),
             self.head.item(),
             tokens=len(self.pack.targets),
-            rows=len(self.pack.sufficient),
+            rows=len(self.pack.labelled),
             read=len(self.pack.tree),
         )
 
@@ -123,10 +124,20 @@ def pack_losses(
     answer = functional.cross_entropy(output.logits[:count], targets, reduction="sum")
     if head is None:
         return answer, answer.new_zeros(()), answer.new_zeros(0)
-    logits = head(output.hidden[count : count + rows])
-    label = torch.tensor(pack.sufficient, device=logits.device).float()
+    logits = head(output.hidden[count : count + rows][pack.labelled])
+    labels = [float(label) for label in pack.sufficient if label is not None]
+    label = torch.tensor(labels, device=logits.device)
     read_out = functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
     return answer, read_out, logits
+
+
+def divergence(model: Any, pack: Pack) -> Tensor:
+    """KL(base ‖ model) summed over a pack's answers: how far the model has left its base there."""
+    at = list(pack.answer_at)
+    with torch.no_grad(), without_adapter(model) as base:
+        before = forward(base, pack.tree, at).logits.log_softmax(-1)
+    now = forward(model, pack.tree, at).logits.log_softmax(-1)
+    return functional.kl_div(now, before, reduction="sum", log_target=True)
 
 
 def recomputable(model: Any) -> list[Any]:
@@ -163,23 +174,31 @@ def backward(
     head_weight: float,
     autocast: Any,
     recompute_above: int,
+    kl: float = 0.0,
 ) -> Losses:
     """Accumulate the gradients of one step, pack by pack.
 
     Each pack's sums are divided by the whole step's token and row counts, so that the gradient
-    is that of one large batch, however the rows were packed.
+    is that of one large batch, however the rows were packed. Rehearsed replies are learnt like
+    answers, or, for ``kl`` above 0, as so many times their divergence from the base.
     """
     total = Losses(
         tokens=sum(len(example.answer) for pack in batch for example in pack),
-        rows=sum(map(len, batch)),
+        rows=sum(example.sufficient is not None for pack in batch for example in pack),
     )
     done = Losses()
     for examples in batch:
         pack = make_pack(examples, LENGTH_MULTIPLE)
         recompute_activations(model, len(pack.tree), recompute_above)
+        rehearsed = not pack.labelled
         with autocast():
-            scored = score_pack(model, head, pack)
-        (scored.answer / total.tokens + head_weight * scored.head / total.rows).backward()
+            if rehearsed and kl:
+                answer = kl * divergence(model, pack)
+                scored = Scored(answer, answer.new_zeros(()), [], pack)
+            else:
+                scored = score_pack(model, None if rehearsed else head, pack)
+        loss = scored.answer / total.tokens + head_weight * scored.head / max(1, total.rows)
+        loss.backward()
         done.add(scored.losses())
     return done
 
@@ -208,7 +227,7 @@ def evaluate(
             scored = score_pack(model, head, make_pack(examples, LENGTH_MULTIPLE))
         total.add(scored.losses())
         logits += scored.logits
-        labels += scored.pack.sufficient
+        labels += [label for label in scored.pack.sufficient if label is not None]
     model.train(was_training)
     means = total.means(head_weight)
     means["head_calibrated"] = means["head"]

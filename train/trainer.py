@@ -24,9 +24,12 @@ from curate.record import Row, digest, read_fold
 from train import checkpoint, precision, steps
 from train.checkpoint import Progress
 from train.collate import Example, pack_examples, tokenise, too_long
+from train.forgetting import Forgetting, abilities
 from train.memory import limit_kernel_cache, peak_memory, release_memory
 from train.methods import METHODS, wrap
+from train.methods.average import average
 from train.methods.wrapped import Wrapped
+from train.rehearsal import rehearsal
 from train.settings import TrainSettings
 
 
@@ -84,13 +87,35 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     if not fresh and _is_finished(out, material.fingerprint):
         tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
         return Progress(**json.loads((out / "training.json").read_text())["progress"])
-    plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    packs = [*material.train, *_rehearsed(loaded, material.rows, settings)]
+    plan = steps.plan(packs, settings.rows_per_step, settings.seed, settings.epochs)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    limited = settings.forgetting_limit is not None
+    before = abilities(loaded, contract) if limited else None
     wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
     head = make_head(wrapped.model, settings)
     progress = _train(wrapped, head, plan, material, settings, out)
-    _write_run(out, data, loaded, wrapped.model, head, material, settings, progress)
+    if settings.average < 1:
+        average(wrapped.model, settings)
+    forgot = None
+    if before is not None:
+        trained = LoadedModel(wrapped.model.eval(), loaded.tokenizer, loaded.base)
+        forgot = Forgetting(before, abilities(trained, contract))
+    _write_run(out, data, loaded, wrapped.model, head, material, settings, progress, forgot)
+    if forgot is not None and forgot.lost > (settings.forgetting_limit or 0):
+        raise UserError(
+            f"{out}: trained and written, but plain text costs {forgot.lost:+.1%} bits a byte, "
+            f"above the limit of {settings.forgetting_limit:.1%}\n  less is forgotten with "
+            "--replay 0.2, a lower --rank or --learning-rate, or --average 0.7"
+        )
     return progress
+
+
+def _rehearsed(loaded: LoadedModel, rows: int, settings: TrainSettings) -> list[list[Example]]:
+    """Packs of the base's own replies, one each."""
+    count = round(settings.replay * rows)
+    return [[example] for example in rehearsal(loaded, count, settings.seed)] if count else []
 
 
 def make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
@@ -128,8 +153,9 @@ def _train(
         started = time.perf_counter()
         batch = plan[progress.step]
         losses = steps.backward(
-            model, head, batch, settings.head_weight, autocast, settings.recompute_above
-        )
+            model, head, batch, settings.head_weight, autocast, settings.recompute_above,
+            settings.kl,
+        )  # fmt: skip
         if wrapped.penalty is not None:
             wrapped.penalty().backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip))
@@ -227,6 +253,7 @@ def _write_run(
     material: Material,
     settings: TrainSettings,
     progress: Progress,
+    forgot: Forgetting | None,
 ) -> None:
     """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
     ledger = ledger_of(out)
@@ -249,6 +276,7 @@ def _write_run(
         "rows": material.rows,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
         "progress": asdict(progress),
+        "forgetting": forgot.to_json() if forgot is not None else None,
     }
     write_card(out, loaded.base, training)
     write_json(out / "training.json", training)

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from abstain.cascade import Cascade
 from abstain.router import Failed, Look
+from abstain.serve.model_thread import ModelThread
 from curate.record import Row
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,13 @@ class _Waiting:
 class Batcher:
     """The run's own answers for many askers at once."""
 
-    def __init__(self, cascade: Cascade, most_waiting: int) -> None:
-        """``most_waiting`` questions may wait; the next one is refused as `Busy`."""
+    def __init__(
+        self, cascade: Cascade, most_waiting: int, thread: ModelThread | None = None
+    ) -> None:
+        """``most_waiting`` questions may wait; the next one is refused as `Busy`.
+
+        ``thread`` is the one that has loaded the model.
+        """
         self._cascade = cascade
         self._most = most_waiting
         self._waiting: deque[_Waiting] = deque()
@@ -56,16 +63,17 @@ class Batcher:
         self._running = 0
         self._each = 0.0  # seconds a question has taken lately
         self.batches = self.questions = self.gone = 0
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread = thread or ModelThread()
+        self._answering: Future[None] | None = None
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread.start()
+        self._answering = self._thread.do(self._run)
 
     @property
     def alive(self) -> bool:
         """Whether the model's thread runs."""
-        return self._thread.is_alive()
+        return self._answering is not None and not self._answering.done()
 
     @property
     def waiting(self) -> int:
@@ -99,7 +107,8 @@ class Batcher:
         with self._change:
             self._closing = True
             self._change.notify()
-        self._thread.join(seconds)
+        if self._answering is not None:
+            wait([self._answering], seconds)
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:

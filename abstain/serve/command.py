@@ -90,6 +90,7 @@ def serve(
     """
     from abstain.serve import app, service, watch
     from abstain.serve.keys import Keys
+    from abstain.serve.model_thread import ModelThread
     from curate.errors import UserError
 
     keys = Keys(state)
@@ -99,8 +100,10 @@ def serve(
             f"{host} is open to others and there are no keys: make one with `abstain keys add NAME "
             f"--state {state}`, or stay on 127.0.0.1"
         )
-    cascade = _cascade(run, policy, model_name, prefix_cache)
-    running = service.Service(cascade, state, service.open_queue(state, queue), most_waiting)
+    thread = ModelThread()
+    cascade = thread.do(lambda: _cascade(run, policy, model_name, prefix_cache)).result()
+    opened = service.open_queue(state, queue)
+    running = service.Service(cascade, state, opened, most_waiting, thread)
     name = model_name or Path(run).name
     beside = [lambda: watch.keep_watching(running)]
     settings = app.Settings(

@@ -25,6 +25,7 @@ from abstain.router import (
 )
 from abstain.serve.batcher import Batcher
 from abstain.serve.metrics import Metrics
+from abstain.serve.model_thread import ModelThread
 from curate.errors import UserError, os_error
 from curate.record import Row
 from curate.text import storable
@@ -65,12 +66,22 @@ class NotAccepted(UserError):
 class Service:
     """A cascade in service: batched, within time, its decisions logged and queued."""
 
-    def __init__(self, cascade: Cascade, state: Path, queue: Queue, most_waiting: int) -> None:
-        """``state`` is a folder for the log of decisions and a secret that draws audits."""
+    def __init__(
+        self,
+        cascade: Cascade,
+        state: Path,
+        queue: Queue,
+        most_waiting: int,
+        thread: ModelThread | None = None,
+    ) -> None:
+        """``state`` is a folder for the log of decisions and a secret that draws audits.
+
+        ``thread`` is the one that has loaded the model.
+        """
         self.cascade = cascade
         self.policy = cascade.policy
         self.queue = queue
-        self.batcher = Batcher(cascade, most_waiting)
+        self.batcher = Batcher(cascade, most_waiting, thread)
         self.metrics = Metrics(self)
         self.log = DecisionLog(state / DECISIONS)
         self._secret = _secret(state)
