@@ -114,8 +114,14 @@ def _load_run(run: Path) -> LoadedModel:
     if KIND in config:
         model: Any = load_adapted(loaded.model, run, config)
     else:
-        with quiet_peft():
-            model = PeftModel.from_pretrained(loaded.model, str(run))
+        try:
+            with quiet_peft():
+                model = PeftModel.from_pretrained(loaded.model, str(run))
+        except (RuntimeError, ValueError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{run}: its adapter does not fit the base model {base}: {first_line}"
+            ) from error
     # `eval` is said again because an adapter added to a model in eval mode starts with its own
     # dropout switched on (peft issue 3753).
     return LoadedModel(model.eval(), loaded.tokenizer, loaded.base, run)
@@ -123,9 +129,24 @@ def _load_run(run: Path) -> LoadedModel:
 
 @contextlib.contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Without the warning that peft 0.21 draws from transformers 5 on every wrapped model."""
+    """Without warnings of peft 0.21 that tell a user nothing.
+
+    One comes from transformers 5 on every wrapped model; AdaLoRA, which may leave a layer no rank,
+    draws two that are meant for others; biases that are added cannot be merged, which nobody does;
+    embeddings that are trained are stored, as they should be; a normalisation of any kind can be
+    copied.
+    """
+    import torch
+
+    # As it is anyway, but said aloud, or SHiRA's layers draw a warning from torch.
+    torch.sparse.check_sparse_tensor_invariants.disable()
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected that the base layer has no bias")
+        warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
+        warnings.filterwarnings("ignore", message="Unsupported layer type .*Norm")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message=".*rank_pattern keys did not match")
+        warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
         yield
 
 

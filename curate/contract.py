@@ -90,6 +90,16 @@ class Contract:
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
 
+    def context_first(self, tokenizer: ChatTokenizer) -> bool:
+        """Whether prompts on one context begin alike up to its end.
+
+        A chat template may turn the parts round; then questions share nothing worth sharing.
+        """
+        context = "The quick brown fox."
+        one, other = (self.prompt(tokenizer, context, question) for question in ("Aa", "Bb"))
+        begin = one.find(context)
+        return begin >= 0 and one[: begin + len(context)] == other[: begin + len(context)]
+
     def target(self, answers: Sequence[str], sufficient: bool) -> str:
         """What the model should say: the best accepted answer, or the abstention phrase."""
         return answers[0] if sufficient and answers else self.abstention_phrase

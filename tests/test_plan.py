@@ -19,7 +19,8 @@ SHAPE = Shape(prefix=40, rows=3, question=8, answer=4)
 
 
 def settings(model: Path, method: Name = "lora", **given: Any) -> TrainSettings:
-    return TrainSettings(model=str(model), method=method, bfloat16="off", top_layers=2, **given)
+    values = {"bfloat16": "off", "top_layers": 2, "rank": 4, **given}
+    return TrainSettings(model=str(model), method=method, **values)  # type: ignore[arg-type]
 
 
 def test_what_is_alive_is_counted_and_what_is_gone_is_not() -> None:
@@ -79,7 +80,8 @@ def test_more_tokens_and_keeping_more_need_more(tiny_model: Path) -> None:
     small = estimate(settings(tiny_model), SHAPE.pack())
     large = estimate(settings(tiny_model), Shape(prefix=400, rows=3).pack())
     less = estimate(settings(tiny_model, recompute_above=0), Shape(prefix=400, rows=3).pack())
-    assert small.memory.activations < less.memory.activations < large.memory.activations
+    assert less.memory.activations < large.memory.activations
+    assert small.activations_kept < large.activations_kept / 3
     assert large.activations_recomputed < large.activations_kept / 2
 
 

@@ -244,6 +244,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     [
         ("adapterfusion", {}, "give --fuse RUN twice or more"),
         ("selective", {"top_layers": 9}, "has 4 blocks"),
+        ("sparse", {"rank": 16}, "at most 10"),
     ],
 )
 def test_what_cannot_be_trained_is_said(

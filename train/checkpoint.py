@@ -9,6 +9,7 @@ import torch
 
 from curate.errors import UserError
 from curate.files import replacing
+from train import parallel
 from train.methods.wrapped import Wrapped
 
 FOLDER = "checkpoint"
@@ -59,12 +60,14 @@ def restore(tensors: dict[str, torch.Tensor], *modules: Any) -> None:
 
 def save_best(run: Path, *modules: Any) -> None:
     """Keep the weights of the best validation loss."""
-    _write(run / FOLDER / BEST, trainable(*modules))
+    if parallel.rank() == 0:
+        _write(run / FOLDER / BEST, trainable(*modules))
 
 
 def load_best(run: Path, *modules: Any) -> None:
     """Put the best weights back, where an evaluation has kept any."""
     path = run / FOLDER / BEST
+    parallel.wait()
     if path.exists():
         restore(_load(path), *modules)
 
@@ -86,11 +89,12 @@ def save(
         "method": wrapped.state() if wrapped.state is not None else None,
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
-        "random": torch.get_rng_state(),
+        "random": parallel.everybodys(torch.get_rng_state()),
     }
     if torch.cuda.is_available():
         state["random_cuda"] = torch.cuda.get_rng_state_all()
-    _write(run / FOLDER / LAST, state)
+    if parallel.rank() == 0:
+        _write(run / FOLDER / LAST, state)
 
 
 def resume(
@@ -111,7 +115,12 @@ def resume(
         wrapped.load_state(state["method"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
-    torch.set_rng_state(state["random"])
+    if len(state["random"]) != parallel.processes():
+        raise UserError(
+            f"{run}: its checkpoint is of {len(state['random'])} processes, not of "
+            f"{parallel.processes()}; start as many, or start over with --fresh"
+        )
+    torch.set_rng_state(state["random"][parallel.rank()])
     if "random_cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["random_cuda"])
     return Progress(**state["progress"])

@@ -40,6 +40,12 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _problem(error: Any) -> str:
+    """One of pydantic's errors; without a place where it is about several settings."""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"--{str(error['loc'][0]).replace('_', '-')}: {message}" if error["loc"] else message
+
+
 def _settings(config: Path | None, **given: Any) -> Any:
     from pydantic import ValidationError
 
@@ -52,8 +58,7 @@ def _settings(config: Path | None, **given: Any) -> Any:
     try:
         return TrainSettings.model_validate(values)
     except ValidationError as error:
-        problems = (f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors())
-        raise UserError("\n".join(problems)) from error
+        raise UserError("\n".join(map(_problem, error.errors()))) from error
 
 
 @cli.command()
@@ -141,10 +146,15 @@ def run(
     Killed at any moment and started again with the same arguments, it goes on from its last
     checkpoint and ends with the same weights.
     """
-    from train import trainer
+    from train import parallel, trainer
 
     settings = _settings(config, fuse=list(fuse) or None, **given)
-    progress = trainer.run(data, out, settings, fresh)
+    try:
+        progress = trainer.run(data, out, settings, fresh)
+        if parallel.rank() > 0:
+            return
+    finally:
+        parallel.stop()
     best = progress.best()
     loss = f", validation loss {best['total']:.4f}" if best else ""
     text = (
@@ -189,3 +199,7 @@ def settings() -> None:
 def main() -> None:
     """Entry point of the console command."""
     console.main(cli)
+
+
+if __name__ == "__main__":  # `torchrun -m train.cli`
+    main()

@@ -86,7 +86,7 @@ def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
         replies = [_reply(loaded, probe, bar) for probe in some]
         good = [re.search(p.expect, said) for p, said in zip(some, replies, strict=True)]
         shares[name] = sum(map(bool, good)) / len(some)
-        refused += sum(_refuses(contract, said) for said in replies)
+        refused += sum(refuses(contract, said) for said in replies)
         gold += sum(_gold(loaded, some))
     bar.close()
     count = len(asked.instructions) + len(asked.closed_book)
@@ -101,7 +101,7 @@ def _reply(loaded: LoadedModel, probe: Probe, bar: Any) -> str:
     return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
-def _refuses(contract: Contract, said: str) -> bool:
+def refuses(contract: Contract, said: str) -> bool:
     """Whether the phrase is all that it says, or what it begins with."""
     return contract.is_abstention(said) or said.casefold().lstrip().startswith(
         contract.abstention_phrase.casefold()

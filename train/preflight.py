@@ -11,6 +11,11 @@ from curate.record import read_fold
 from train.collate import make_pack, pack_examples, tokenise, too_long
 from train.settings import TrainSettings
 
+_REFUSED = (
+    "packing refused          the chat template does not put the context before the question: "
+    "rows share no prefix"
+)
+
 
 @dataclass(frozen=True)
 class Preflight:
@@ -28,6 +33,7 @@ class Preflight:
     packs: int
     packed_tokens: int
     saving: float
+    context_first: bool  # else the chat template turns the parts round, and nothing is shared
     errors: list[str]
     prompt: str
     target: str
@@ -48,6 +54,7 @@ class Preflight:
             f"emptied by truncation    {self.emptied_by_truncation}",
             f"shared-prefix packing    {self.packed_tokens:,} tokens in {self.packs:,} packs: "
             f"{self.saving:.1f}× fewer",
+            *([] if self.context_first else [_REFUSED]),
             "",
             "one prompt, exactly as serving sends it, then what the model is to say:",
             "─" * 72,
@@ -73,9 +80,9 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         read_fold(data, "validation"), tokenizer, contract, end_token_id, "validation"
     )
     everything = [*examples, *validation]
-    packs = [
-        make_pack(pack) for pack in pack_examples(examples, settings.max_rows, settings.max_tokens)
-    ]
+    context_first = contract.context_first(tokenizer)
+    max_rows = settings.max_rows if context_first else 1
+    packs = [make_pack(pack) for pack in pack_examples(examples, max_rows, settings.max_tokens)]
     tokens = sum(map(len, examples))
     supervised = sum(len(pack.targets) for pack in packs)
     packed = sum(len(pack.tree) for pack in packs)
@@ -92,6 +99,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         packs=len(packs),
         packed_tokens=packed,
         saving=tokens / packed,
+        context_first=context_first,
         errors=[
             *too_long("train", examples, settings.max_tokens, window),
             *too_long("validation", validation, settings.max_tokens, window),

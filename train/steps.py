@@ -167,6 +167,14 @@ def recompute_activations(model: Any, tokens: int, keep: int) -> None:
         block.gradient_checkpointing = number < len(blocks) - kept
 
 
+def counts(batch: Batch) -> Losses:
+    """The taught tokens and labelled rows of a step, and no losses yet."""
+    return Losses(
+        tokens=sum(len(example.answer) for pack in batch for example in pack),
+        rows=sum(example.sufficient is not None for pack in batch for example in pack),
+    )
+
+
 def backward(
     model: Any,
     head: SufficiencyHead | None,
@@ -175,17 +183,16 @@ def backward(
     autocast: Any,
     recompute_above: int,
     kl: float = 0.0,
+    total: Losses | None = None,
 ) -> Losses:
     """Accumulate the gradients of one step, pack by pack.
 
-    Each pack's sums are divided by the whole step's token and row counts, so that the gradient
-    is that of one large batch, however the rows were packed. Rehearsed replies are learnt like
+    Each pack's sums are divided by the whole step's token and row counts (``total``, where
+    ``batch`` is only a part of it), so that the gradient is that of one large batch, however the
+    rows were packed. Rehearsed replies are learnt like
     answers, or, for ``kl`` above 0, as so many times their divergence from the base.
     """
-    total = Losses(
-        tokens=sum(len(example.answer) for pack in batch for example in pack),
-        rows=sum(example.sufficient is not None for pack in batch for example in pack),
-    )
+    total = total or counts(batch)
     done = Losses()
     for examples in batch:
         pack = make_pack(examples, LENGTH_MULTIPLE)

@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,14 +15,14 @@ from tqdm import tqdm
 
 from abstain.head import FILE as HEAD_FILE
 from abstain.head import SufficiencyHead, middle_layers
-from abstain.model import LoadedModel, load_model, window
+from abstain.model import LoadedModel, load_model, quiet_peft, window
 from abstain.prefix import supports_packing
 from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import writable_folder, write_json
 from curate.record import Row, digest, read_fold
-from train import checkpoint, precision, steps
+from train import checkpoint, out_of_memory, parallel, precision, steps
 from train.checkpoint import Progress
 from train.collate import Example, pack_examples, tokenise, too_long
 from train.forgetting import Forgetting, abilities
@@ -31,6 +32,8 @@ from train.methods.average import average
 from train.methods.wrapped import Wrapped
 from train.rehearsal import rehearsal
 from train.settings import TrainSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,34 +78,45 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     Killed at any moment and started again with the same arguments, it goes on from its last
     checkpoint and ends with the same weights as an uninterrupted run.
     """
-    if fresh:
+    parallel.start()
+    if fresh and parallel.rank() == 0:
         for name in (checkpoint.LAST, checkpoint.BEST):
             (out / checkpoint.FOLDER / name).unlink(missing_ok=True)
     writable_folder(out)
+    parallel.wait()
     limit_kernel_cache()
     torch.manual_seed(settings.seed)
     loaded = load_model(settings.model)
-    packing = supports_packing(loaded.model)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    packing = supports_packing(loaded.model) and _context_first(loaded, contract)
     material = read_material(data, loaded, settings, packing)
     if not fresh and _is_finished(out, material.fingerprint):
         tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
         return Progress(**json.loads((out / "training.json").read_text())["progress"])
     packs = [*material.train, *_rehearsed(loaded, material.rows, settings)]
     plan = steps.plan(packs, settings.rows_per_step, settings.seed, settings.epochs)
-    contract = Contract(abstention_phrase=settings.abstention_phrase)
     limited = settings.forgetting_limit is not None
     before = abilities(loaded, contract) if limited else None
     wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
     head = make_head(wrapped.model, settings)
-    progress = _train(wrapped, head, plan, material, settings, out)
+    if parallel.processes() > 1:  # everybody's weights are alike by now, his dropout is his own
+        torch.manual_seed(settings.seed + parallel.rank())
+    try:
+        progress = _train(wrapped, head, plan, material, settings, out)
+    except RuntimeError as error:
+        if not out_of_memory.is_one(error):
+            raise
+        raise UserError(out_of_memory.advice(settings, material.train)) from error
     if settings.average < 1:
         average(wrapped.model, settings)
     forgot = None
     if before is not None:
         trained = LoadedModel(wrapped.model.eval(), loaded.tokenizer, loaded.base)
         forgot = Forgetting(before, abilities(trained, contract))
-    _write_run(out, data, loaded, wrapped.model, head, material, settings, progress, forgot)
+    if parallel.rank() == 0:
+        _write_run(out, data, loaded, wrapped.model, head, material, settings, progress, forgot)
+    parallel.wait()
     if forgot is not None and forgot.lost > (settings.forgetting_limit or 0):
         raise UserError(
             f"{out}: trained and written, but plain text costs {forgot.lost:+.1%} bits a byte, "
@@ -110,6 +124,18 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
             "--replay 0.2, a lower --rank or --learning-rate, or --average 0.7"
         )
     return progress
+
+
+def _context_first(loaded: LoadedModel, contract: Contract) -> bool:
+    """Whether there is a prefix to share; where there is none, that is said."""
+    found = contract.context_first(loaded.tokenizer)
+    if not found:
+        log.warning(
+            "the chat template of %s does not put the context before the question: rows share no "
+            "prefix, and each is read alone (slower, same results)",
+            loaded.base,
+        )
+    return found
 
 
 def _rehearsed(loaded: LoadedModel, rows: int, settings: TrainSettings) -> list[list[Example]]:
@@ -148,16 +174,25 @@ def _train(
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
     evaluate_at.add(total)
 
-    bar = tqdm(total=total, initial=progress.step, desc="train", unit="step")
+    others = parallel.rank() > 0
+    bar = tqdm(total=total, initial=progress.step, desc="train", unit="step", disable=others)
     while progress.step < total and progress.stale() < settings.patience:
         started = time.perf_counter()
         batch = plan[progress.step]
         losses = steps.backward(
-            model, head, batch, settings.head_weight, autocast, settings.recompute_above,
+            model,
+            head,
+            parallel.share(batch, parallel.rank(), parallel.processes()),
+            settings.head_weight,
+            autocast,
+            settings.recompute_above,
             settings.kl,
-        )  # fmt: skip
-        if wrapped.penalty is not None:
+            steps.counts(batch),
+        )
+        if wrapped.penalty is not None and parallel.rank() == 0:
             wrapped.penalty().backward()
+        parallel.sum_gradients(parameters)
+        losses = parallel.summed(losses)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip))
         means = losses.means(settings.head_weight)
         if not (math.isfinite(means["total"]) and math.isfinite(norm)):
@@ -198,14 +233,16 @@ def _evaluate(
     out: Path,
     autocast: Any,
 ) -> None:
-    bar = tqdm(material.validation, desc="validate", unit="pack", leave=False)
+    others = parallel.rank() > 0  # they validate too: all must know when to stop
+    bar = tqdm(material.validation, desc="validate", unit="pack", leave=False, disable=others)
     means = steps.evaluate(model, head, bar, settings.head_weight, autocast)
     progress.evaluations.append({"step": progress.step, **means})
-    tqdm.write(
-        f"step {progress.step}: validation loss {means['total']:.4f} "
-        f"(answer {means['answer']:.4f}, head {means['head_calibrated']:.4f}, "
-        f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"
-    )
+    if not others:
+        tqdm.write(
+            f"step {progress.step}: validation loss {means['total']:.4f} "
+            f"(answer {means['answer']:.4f}, head {means['head_calibrated']:.4f}, "
+            f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"
+        )
     if progress.best() is progress.evaluations[-1]:
         checkpoint.save_best(out, model, head)
 
@@ -258,7 +295,8 @@ def _write_run(
     """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
     ledger = ledger_of(out)
     try:
-        model.save_pretrained(out)
+        with quiet_peft():
+            model.save_pretrained(out)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the adapter to {out}: {error}") from error
     if head is not None:
@@ -269,11 +307,13 @@ def _write_run(
         (out / name).unlink(missing_ok=True)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
     RunFile(contract, ledger=ledger).write(out)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     training = {
         "fingerprint": material.fingerprint,
         "settings": {**settings.model_dump(), "learning_rate": settings.rate},
         "data": str(data),
         "rows": material.rows,
+        "trained_parameters": trained,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
         "progress": asdict(progress),
         "forgetting": forgot.to_json() if forgot is not None else None,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from abstain.adapted import Adapted
+from abstain.bottleneck import Bottlenecks
 from curate.errors import UserError
-from train.methods.bottleneck import Bottlenecks
 from train.methods.diffpruning import DiffPruning
 from train.settings import TrainSettings
 
@@ -47,9 +47,9 @@ def average(model: Any, settings: TrainSettings) -> None:
             one.difference.mul_(share)
     elif isinstance(model, Adapted) and isinstance(model.adapter, Bottlenecks):
         for layer in model.adapter.layers:
-            for adapter in layer.adapters:
-                adapter.up.weight.mul_(share)
-                adapter.up.bias.mul_(share)
+            for name, parameter in layer.adapters.named_parameters():
+                if ".up." in name:
+                    parameter.mul_(share)
     else:
         possible = [*_PROPORTIONAL, *_LAYERS, "diffpruning", "bottleneck"]
         raise UserError(f"--average: not for {method}; it goes with {', '.join(possible)}")

@@ -12,11 +12,7 @@ def wrap(model: Any, settings: TrainSettings, steps: int = 0) -> Wrapped:
     Ben Zaken et al. 2021, "BitFit". They train the biases that a model has; today's models have
     none in their linear layers, so they are added. No dropout: MC dropout has nothing to draw from.
     """
-    import warnings
-
     from peft import BeftConfig
 
     config = BeftConfig(target_modules="all-linear", task_type="CAUSAL_LM")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected that the base layer has no bias")
-        return Wrapped(with_peft(model, config))
+    return Wrapped(with_peft(model, config))

@@ -1,0 +1,186 @@
+"""What a run has unlearnt is measured, rehearsed, bounded; averaging goes back towards the base."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import run_command
+
+from abstain.head import SufficiencyHead
+from abstain.model import LoadedModel, load_model
+from abstain.prefix import Tree, forward
+from curate.contract import Contract
+from curate.errors import UserError
+from train import steps, trainer
+from train.collate import Example, make_pack
+from train.forgetting import abilities, refuses
+from train.methods import METHODS, Name, wrap
+from train.methods.average import average
+from train.probes import probes
+from train.rehearsal import rehearsal
+from train.settings import TrainSettings
+
+AVERAGED: list[Name] = [
+    "lora", "rslora", "adalora", "bitfit", "sparse", "layernorm", "selective", "low-lr", "full",
+    "diffpruning", "bottleneck",
+]  # fmt: skip
+
+
+def settings(model: Path, method: Name = "lora", **given: Any) -> TrainSettings:
+    values = {"rank": 4, "top_layers": 2, "bfloat16": "off", "epochs": 1, **given}
+    return TrainSettings(model=str(model), method=method, **values)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    tree = Tree()
+    tree.add([5, 6, 7, 8, 9])
+    return forward(model, tree, range(5)).logits
+
+
+def test_bits_a_byte_are_those_of_the_models_own_loss(real_model: LoadedModel) -> None:
+    found = abilities(real_model, Contract())
+    nats = count = 0.0
+    for text in probes().text:
+        ids = real_model.tokenizer(text, return_tensors="pt").input_ids
+        with torch.no_grad():
+            nats += float(real_model.model(ids, labels=ids).loss) * (ids.shape[1] - 1)
+        count += len(text.encode()) - len(real_model.tokenizer.decode(ids[0, :1]).encode())
+    assert found.bits_a_byte == pytest.approx(nats / math.log(2) / count, rel=1e-4)
+    assert 0.5 < found.bits_a_byte < 2
+    assert found.closed_book > 0.3 and found.refusals == 0
+
+
+def test_each_probe_accepts_its_own_good_reply() -> None:
+    import re
+
+    for probe in [*probes().instructions, *probes().closed_book]:
+        assert re.search(probe.expect, probe.gold), probe
+    asked = {probe.ask for probe in [*probes().instructions, *probes().closed_book]}
+    assert not asked & set(probes().rehearsal)
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [("unanswerable", True), (" Unanswerable.", True), ("Unanswerable, as the context", True),
+     ("Paris", False), ("", False), ("It is not unanswerable", False)],
+)  # fmt: skip
+def test_over_refusal_is_the_phrase_or_what_begins_with_it(said: str, refused: bool) -> None:
+    assert refuses(Contract(), said) == refused
+
+
+def test_rehearsed_replies_are_the_models_own_and_have_no_label(tiny_model: Path) -> None:
+    loaded = load_model(str(tiny_model))
+    count = len(probes().rehearsal) + 2
+    first, again = (rehearsal(loaded, count, seed=3) for _ in range(2))
+    assert first == again and len(first) == count
+    assert all(example.sufficient is None and example.answer for example in first)
+    with torch.no_grad():
+        tree = Tree()
+        tree.add(first[0].prompt)
+        likeliest = forward(loaded.model, tree, [len(tree) - 1]).logits.argmax(-1)
+    assert first[0].answer[0] == int(likeliest)
+    assert first[-2].prompt == first[0].prompt and first[-2].answer != first[0].answer
+
+
+def test_the_head_learns_nothing_from_what_has_no_label(tiny_model: Path) -> None:
+    import contextlib
+
+    loaded = load_model(str(tiny_model))
+    model = wrap(loaded.model, settings(tiny_model), 10).model.train()
+    head = SufficiencyHead((2, 3), 32)
+    packs = [[Example("r", "r", (5, 6, 7), (8, 9), None)]]
+    losses = steps.backward(model, head, packs, 1.0, contextlib.nullcontext, 512)
+    assert head.weight.grad is None and losses.rows == 0 and losses.tokens == 2
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck", "prompt"])
+def test_the_divergence_from_the_base_is_that_of_its_definition(
+    tiny_model: Path, method: Name
+) -> None:
+    loaded = load_model(str(tiny_model))
+    plain = load_model(str(tiny_model)).model
+    model = wrap(loaded.model, settings(tiny_model, method), 10).model.eval()
+    pack = make_pack([Example("r", "r", (5, 6, 7), (8, 9, 10), None)])
+    if method != "prompt":  # virtual tokens change something from the beginning
+        assert float(steps.divergence(model, pack)) == pytest.approx(0, abs=1e-6)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    before = forward(plain, pack.tree, list(pack.answer_at)).logits.softmax(-1)
+    now = forward(model, pack.tree, list(pack.answer_at)).logits.softmax(-1)
+    expected = (before * (before.log() - now.log())).sum()
+    found = steps.divergence(model, pack)
+    assert float(found) == pytest.approx(float(expected), rel=1e-3) and float(found) > 1e-4
+    found.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", AVERAGED)
+def test_averaging_goes_from_the_base_to_the_trained_model(tiny_model: Path, method: Name) -> None:
+    plain = logits(load_model(str(tiny_model)).model)
+
+    def at(share: float) -> torch.Tensor:
+        model = wrap(load_model(str(tiny_model)).model, settings(tiny_model, method), 10).model
+        torch.manual_seed(0)
+        for name, parameter in model.eval().named_parameters():
+            if parameter.requires_grad and not name.endswith("gate"):
+                with torch.no_grad():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+        average(model, settings(tiny_model, method, average=share))
+        return logits(model)
+
+    whole, half, nothing = at(1.0), at(0.5), at(1e-9)
+    assert torch.allclose(nothing, plain, atol=1e-4)
+    assert not torch.allclose(whole, plain, atol=1e-3)
+    assert (half - plain).norm() < (whole - plain).norm()
+
+
+def test_averaging_what_is_no_sum_is_refused(tiny_model: Path) -> None:
+    for method in set(METHODS) - set(AVERAGED) - {"adapterfusion"}:
+        chosen = settings(tiny_model, method, average=0.5)
+        model = wrap(load_model(str(tiny_model)).model, chosen, 10).model
+        with pytest.raises(UserError, match=f"not for {method}"):
+            average(model, chosen)
+
+
+def test_a_run_that_forgets_more_than_allowed_fails_and_is_kept(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", data_set, "--out", tmp_path / "run", "--model", tiny_model,
+                 "--epochs", 2, "--learning-rate", 0.02, "--replay", 0.1]  # fmt: skip
+    done = run_command("train", "run", *arguments, "--forgetting-limit", 1e-6)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "above the limit" in done.stderr and "--replay" in done.stderr
+    stored = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert stored["forgetting"]["lost"] > 1e-6
+    found = run_command("train", "forgetting", tmp_path / "run", "--json")
+    assert found.returncode == 0, found.stderr
+    value = json.loads(found.stdout)
+    assert value["after"] == pytest.approx(stored["forgetting"]["after"], rel=1e-3)
+    assert "bits a byte" in run_command("train", "forgetting", tmp_path / "run").stdout
+
+
+def test_rehearsal_holds_plain_text_better_than_none(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """On a random model, whose replies are noise: only that its distributions are held."""
+    divergences = []
+    loaded = load_model(str(tiny_model))
+    held = [make_pack([example]) for example in rehearsal(loaded, 4, seed=99)]
+    for name, more in (("none", {}), ("kl", {"replay": 1.0, "kl": 1.0})):
+        chosen = settings(tiny_model, epochs=3, learning_rate=0.02, patience=99, **more)
+        trainer.run(data_set, tmp_path / name, chosen)
+        model = load_model(str(tmp_path / name)).model
+        divergences.append(sum(float(steps.divergence(model, pack)) for pack in held))
+    assert divergences[1] < 0.7 * divergences[0]
+
+
+def test_divergence_without_rehearsal_is_refused(data_set: Path, tmp_path: Path) -> None:
+    done = run_command("train", "run", "--data", data_set, "--out", tmp_path, "--kl", 1)
+    assert done.returncode == 1 and "give replay too" in done.stderr

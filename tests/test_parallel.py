@@ -1,0 +1,67 @@
+"""Training in two processes is training in one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import ENVIRONMENT, run_command
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from train.collate import Example, make_pack
+from train.parallel import share
+
+CONFIG = "rows_per_step: 16\nmax_rows: 4\ndropout: 0.0\nbfloat16: 'off'\nevaluations: 2\n"
+
+
+def example(prompt: int, question: int, answer: int) -> Example:
+    return Example("r", "c", (*[0] * prompt, *[question] * 3), (1,) * answer, True)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 5), st.integers(1, 6)), max_size=12),
+    st.integers(1, 4),
+)
+def test_every_pack_falls_to_one_process_and_none_has_much_more(
+    sizes: list[tuple[int, int, int]], count: int
+) -> None:
+    batch = [[example(p, q + 1, a) for q in range(n)] for p, n, a in sizes]
+    shares = [share(batch, number, count) for number in range(count)]
+    assert sorted(map(id, batch)) == sorted(id(pack) for part in shares for pack in part)
+    loads = [sum(len(make_pack(pack).tree) for pack in part) for part in shares]
+    largest = max((len(make_pack(pack).tree) for pack in batch), default=0)
+    assert max(loads) - min(loads) <= 1.5 * largest + 8
+
+
+def torchrun(processes: int, *arguments: object) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command += ["--master-addr", "127.0.0.1", "--master-port", "0", "--standalone"]
+    command += ["-m", "train.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_end_where_one_does(data_set: Path, tiny_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    arguments: list[Any] = ["--data", data_set, "--model", tiny_model, "--config", config,
+                            "--epochs", 2]  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = run_command("train", "run", *arguments, "--out", one)
+    assert done.returncode == 0, done.stderr
+    torchrun(2, "run", *arguments, "--out", two)
+    stories = [json.loads((run / "training.json").read_text()) for run in (one, two)]
+    for name in ("history", "evaluations"):
+        for a, b in zip(*(story["progress"][name] for story in stories), strict=True):
+            assert a == pytest.approx(b, rel=2e-3, abs=1e-4)
+    assert stories[0]["progress"]["tokens"] == stories[1]["progress"]["tokens"]
+    tensors = [load_file(run / "adapter_model.safetensors") for run in (one, two)]
+    for name, value in tensors[0].items():
+        assert torch.allclose(value, tensors[1][name], atol=2e-3), name
