@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from abstain.head import SufficiencyHead, middle_layers
-from abstain.model import model_config
+from abstain.model import EMBEDDED, embedded_folder, model_config
 from train import precision, steps
 from train.collate import Example, Pack, make_pack
 from train.meter import Meter, without_contents
@@ -196,5 +196,6 @@ def _bytes(tensor: torch.Tensor) -> int:
 
 def _on_disk(model: str, parameters: int) -> int:
     """Of a folder what its weights take; of what is not here yet, two bytes a parameter."""
-    sizes = [path.stat().st_size for path in Path(model).glob("*.safetensors")]
+    folder = embedded_folder() if model == EMBEDDED else Path(model)
+    sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
     return sum(sizes) or parameters * 2

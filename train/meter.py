@@ -47,7 +47,8 @@ class Meter(TorchDispatchMode):
     ) -> Any:
         result = function(*arguments, **(more or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
+            # The parts of a sparse tensor have been counted as tensors of their own.
+            if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
                 self._note(leaf)
         return result
 

@@ -1,5 +1,6 @@
 """Sparse tuning: single weights of the linear layers, at places drawn once."""
 
+import functools
 from typing import Any
 
 import torch
@@ -26,13 +27,28 @@ def wrap(model: Any, settings: TrainSettings, steps: int = 0) -> Wrapped:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    empty = model.device.type == "meta"  # no places can be drawn, nor do estimates need any
-    config.mask_fn = None if empty else config.mask_fn
-    model = with_peft(model, config)
-    for layer in model.modules() if empty else ():
-        for name, values in getattr(layer, "shira_weight", {}).items():
-            layer.shira_indices[name] = torch.zeros(2, len(values), dtype=torch.int)
-    return Wrapped(model)
+    if model.device.type == "meta":  # an estimate, where no places can be drawn
+        config.mask_fn = None
+        return Wrapped(_without_places(with_peft(model, config)))
+    return Wrapped(with_peft(model, config))
+
+
+def _without_places(model: Any) -> Any:
+    """A model without contents whose differences are dense at once: its sparse tensors have none.
+
+    They become dense before they are added to the weights anyway.
+    """
+
+    def dense(layer: Any, adapter: str) -> torch.Tensor:
+        values = layer.shira_weight[adapter]
+        weight = layer.get_base_layer().weight
+        at = torch.zeros(len(values), dtype=torch.long)
+        return torch.zeros(weight.numel()).scatter(0, at, values).view(weight.shape)
+
+    for layer in model.modules():
+        if hasattr(layer, "shira_weight"):
+            layer.get_delta_weight = functools.partial(dense, layer)
+    return model
 
 
 def _check(model: Any, rank: int) -> None:
