@@ -8,12 +8,9 @@ from typing import Any, Protocol
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from abstain.run import CONFIG, KIND, WEIGHTS
 from curate.errors import UserError
 from curate.files import replacing, write_json
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-KIND = "abstain_adapter"  # the key that tells our configurations from PEFT's
 
 
 class Adapter(Protocol):

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from abstain import virtual
 from abstain.answer import Answer
 from abstain.calibration import Calibration
 from abstain.evidence import Evidence
@@ -65,7 +66,8 @@ class Answerer:
         self.laplace: Laplace | None = None
         self.reader = Reader(loaded, contract)
         self.prefixes: PrefixCache | None = None  # of contexts to come again, where there are any
-        self._window = window(loaded.model.config)
+        bound = window(loaded.model.config)
+        self._window = None if bound is None else bound - virtual.count(loaded.model)
         self.seconds: dict[str, float] = defaultdict(float)  # spent on each kind of evidence
         self.gather(calibration.evidence if calibration is not None else Evidence())
 
@@ -200,7 +202,8 @@ class Answerer:
                 joined, tokens = [], 0
             joined += pack
             tokens += size
-        yield joined
+        if joined:
+            yield joined
 
     @torch.inference_mode()
     def hidden_states(self, rows: Sequence[Row]) -> Iterator[list[tuple[int, Any]]]:

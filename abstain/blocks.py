@@ -22,8 +22,8 @@ def decoder(model: Any) -> Any:
     inner = base.get_decoder() if hasattr(base, "get_decoder") else None
     if not isinstance(getattr(inner, "layers", None), nn.ModuleList):
         raise UserError(
-            f"{type(base).__name__} does not keep its blocks in `layers`, which the scope top-k "
-            "needs; use --mc-scope suffix"
+            f"{type(base).__name__} does not keep its blocks in `layers`, which this needs: for MC "
+            "dropout use --mc-scope suffix, for training another --method"
         )
     return inner
 

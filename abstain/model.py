@@ -103,7 +103,8 @@ def _from_pretrained(kind: Any, name: str) -> Any:
 def _load_run(run: Path) -> LoadedModel:
     from peft import PeftModel
 
-    from abstain.adapted import KIND, load_adapted
+    from abstain.adapted import load_adapted
+    from abstain.run import KIND
 
     try:
         config = json.loads((run / "adapter_config.json").read_text(encoding="utf-8"))
@@ -111,6 +112,8 @@ def _load_run(run: Path) -> LoadedModel:
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{run}/adapter_config.json: damaged ({error}); train again") from error
     loaded = _load_base(base)
+    if KIND in config or config.get("peft_type") == "LN_TUNING":
+        loaded.model.float()  # as it was trained: what was learnt stands among these weights
     if KIND in config:
         model: Any = load_adapted(loaded.model, run, config)
     else:

@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 
 FILE = "abstain.json"
 ENDPOINT = "endpoint.json"  # where a folder stands for a server's model
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+KIND = "abstain_adapter"  # the key that tells configurations of our own adapters from PEFT's
 # What decides an answer and how sure it is.
-_WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "sufficiency_head.safetensors")
+_WEIGHTS = (CONFIG, WEIGHTS, "sufficiency_head.safetensors")
 _PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
@@ -153,17 +156,26 @@ def write_card(run: Path, base: str, training: dict[str, Any]) -> None:
         f"| {e['step']} | {e['total']:.4f} | {e['answer']:.4f} | {e['head_calibrated']:.4f} |"
         for e in progress["evaluations"]
     )
+    method = training["settings"]["method"]
+    ours = KIND in read_json(run / CONFIG)
+    library = "loaded by grounded-abstain alone" if ours else "loaded by PEFT as well"
+    averaged = progress["averaged"]
+    if averaged is not None:
+        losses += (
+            f"\n| averaged with the base | {averaged['total']:.4f} | {averaged['answer']:.4f} | "
+            f"{averaged['head_calibrated']:.4f} |"
+        )
     write_text(
         run / "README.md",
         f"""---
-library_name: peft
-base_model: {base}
-tags: [question-answering, abstention, lora]
+{"" if ours else "library_name: peft" + chr(10)}base_model: {base}
+tags: [question-answering, abstention, {method}]
 ---
 # A model that says when the context does not tell
 
-A LoRA adapter for `{base}`, trained to answer a question from a given context and to abstain
-when the context does not hold the answer.
+An adapter for `{base}`, trained to answer a question from a given context and to abstain
+when the context does not hold the answer. Method: {method}, {training["method"]};
+{library}.
 {note}
 Trained on {training["rows"]:,} rows in {progress["step"]:,} steps,
 {progress["seconds"] / 60:.1f} minutes, {progress["peak_memory"]:.2f} GiB at most.

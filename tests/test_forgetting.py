@@ -13,7 +13,6 @@ from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model
 from abstain.prefix import Tree, forward
 from curate.contract import Contract
-from curate.errors import UserError
 from train import steps, trainer
 from train.collate import Example, make_pack
 from train.forgetting import abilities, refuses
@@ -23,10 +22,7 @@ from train.probes import probes
 from train.rehearsal import rehearsal
 from train.settings import TrainSettings
 
-AVERAGED: list[Name] = [
-    "lora", "rslora", "adalora", "bitfit", "sparse", "layernorm", "selective", "low-lr", "full",
-    "diffpruning", "bottleneck",
-]  # fmt: skip
+AVERAGED: list[Name] = [name for name, method in METHODS.items() if method.averages]
 
 
 def settings(model: Path, method: Name = "lora", **given: Any) -> TrainSettings:
@@ -141,12 +137,37 @@ def test_averaging_goes_from_the_base_to_the_trained_model(tiny_model: Path, met
     assert (half - plain).norm() < (whole - plain).norm()
 
 
-def test_averaging_what_is_no_sum_is_refused(tiny_model: Path) -> None:
-    for method in set(METHODS) - set(AVERAGED) - {"adapterfusion"}:
-        chosen = settings(tiny_model, method, average=0.5)
-        model = wrap(load_model(str(tiny_model)).model, chosen, 10).model
-        with pytest.raises(UserError, match=f"not for {method}"):
-            average(model, chosen)
+def test_averaging_what_is_no_sum_is_refused_before_training(
+    data_set: Path, tmp_path: Path
+) -> None:
+    done = run_command("train", "run", "--data", data_set, "--out", tmp_path / "run",
+                       "--method", "dora", "--average", 0.7)  # fmt: skip
+    assert done.returncode == 1 and "not with dora" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_average_needs_no_other_training(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    whole = trainer.run(data_set, tmp_path, settings(tiny_model, learning_rate=0.01))
+    plain = logits(load_model(str(tiny_model)).model)
+    there = logits(load_model(str(tmp_path)).model)
+    half = trainer.run(data_set, tmp_path, settings(tiny_model, learning_rate=0.01, average=0.5))
+    assert half.history == whole.history and whole.averaged is None
+    assert half.averaged is not None and half.averaged["answer"] != whole.evaluations[-1]["answer"]
+    between = logits(load_model(str(tmp_path)).model)
+    assert 0.2 < (between - plain).norm() / (there - plain).norm() < 0.8
+
+
+def test_rehearsal_makes_no_steps_of_its_own() -> None:
+    rows = [[Example(str(i), str(i), (1, 2), (3,), True)] for i in range(20)]
+    plan = steps.plan(rows, rows=4, seed=1, epochs=2)
+    replies = [Example(f"r{i}", f"r{i}", (1,), (2,), None) for i in range(7)]
+    found = steps.with_rehearsal(plan, replies, epochs=2, seed=1)
+    assert len(found) == len(plan)
+    added = [pack for batch in found for pack in batch if pack[0].sufficient is None]
+    assert sorted(pack[0].row_id for pack in added) == sorted(2 * [f"r{i}" for i in range(7)])
+    assert {len(new) - len(old) for new, old in zip(found, plan, strict=True)} <= {1, 2}
 
 
 def test_a_run_that_forgets_more_than_allowed_fails_and_is_kept(
@@ -159,6 +180,8 @@ def test_a_run_that_forgets_more_than_allowed_fails_and_is_kept(
     assert "above the limit" in done.stderr and "--replay" in done.stderr
     stored = json.loads((tmp_path / "run" / "training.json").read_text())
     assert stored["forgetting"]["lost"] > 1e-6
+    again = run_command("train", "run", *arguments, "--forgetting-limit", 1e-6)
+    assert again.returncode == 1 and "above the limit" in again.stderr
     found = run_command("train", "forgetting", tmp_path / "run", "--json")
     assert found.returncode == 0, found.stderr
     value = json.loads(found.stdout)

@@ -1,6 +1,7 @@
 """`train plan`: what it says of a run is what the run then needs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 from helpers import run_command
 
 from abstain.model import load_model
+from curate.errors import UserError
+from curate.record import read_fold
+from train import plan as planning
 from train import steps
 from train.estimate import GIB, Shape, empty, estimate
 from train.meter import Meter, without_contents
@@ -83,6 +87,24 @@ def test_more_tokens_and_keeping_more_need_more(tiny_model: Path) -> None:
     assert less.memory.activations < large.memory.activations
     assert small.activations_kept < large.activations_kept / 3
     assert large.activations_recomputed < large.activations_kept / 2
+
+
+def test_a_plan_reads_what_the_run_would(data_set: Path, tiny_model: Path, tmp_path: Path) -> None:
+    plain = planning.plan(settings(tiny_model), data_set, timed=False).work
+    rehearsed = planning.plan(settings(tiny_model, replay=0.5), data_set, timed=False).work
+    assert plain is not None and rehearsed is not None
+    rows = len(read_fold(data_set, "train"))
+    assert plain.replies == 0 and rehearsed.replies == round(rows / 2) * 3
+    assert plain.packs < rows * 3
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    sliding = {"model_type": "mistral", "architectures": ["MistralForCausalLM"],
+               "sliding_window": 64}  # fmt: skip
+    (model / "config.json").write_text(json.dumps({**config, **sliding}))
+    alone = planning.plan(settings(model), data_set, timed=False).work
+    assert alone is not None and alone.packs == rows * 3
+    with pytest.raises(UserError, match="would lose their whole answer"):
+        planning.plan(settings(tiny_model, max_tokens=20), data_set, timed=False)
 
 
 def test_the_command_says_what_fits(data_set: Path, tiny_model: Path) -> None:

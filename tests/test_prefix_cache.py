@@ -59,6 +59,11 @@ def test_answers_are_the_same_with_and_without(answerer: Answerer, scope: Any) -
     assert answerer.prefixes.hits >= len(ROWS) + 2
 
 
+def test_no_questions_have_no_answers(answerer: Answerer) -> None:
+    answerer.prefixes = PrefixCache(2**30)
+    assert answer_all(answerer, []) == []
+
+
 def test_the_real_model_says_the_same(real_model: Any) -> None:
     answerer = Answerer(real_model, Contract(), None)
     rows = [Row(row.question, row.context) for row in ROWS[:3]]

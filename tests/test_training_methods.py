@@ -239,6 +239,73 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     assert all(torch.equal(stored[0][name], stored[1][name]) for name in stored[0])
 
 
+def test_adalora_stores_weights_whose_ranks_were_final(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A rate that does harm: the best weights come early, before ranks are allocated for good."""
+    given = settings(tiny_model, "adalora", learning_rate=0.3, epochs=3, evaluations=10)
+    progress = trainer.run(data_set, tmp_path, given)
+    best = progress.best()
+    earliest = min(progress.evaluations, key=lambda e: e["total"])
+    assert best is not None and best["step"] >= progress.best_from > 0
+    assert earliest["step"] < progress.best_from, "the test needs an early best"
+    assert stored_loss(tmp_path, data_set) == pytest.approx(best["answer"], rel=1e-4)
+
+
+@pytest.fixture(scope="session")
+def half_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as most are published: in bfloat16."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("half")
+    AutoModelForCausalLM.from_pretrained(tiny_model).bfloat16().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("bfloat16", ["off", "on"])
+@pytest.mark.parametrize(
+    "method", ["lora", "bitfit", *(name for name in ALONE if METHODS[name].float32)]
+)
+def test_a_base_in_half_precision_is_trained_in_all_its_numbers(
+    data_set: Path, half_model: Path, tmp_path: Path, method: Name, bfloat16: Any
+) -> None:
+    rate = METHODS[method].rate  # small steps, which half precision would round away
+    given = settings(half_model, method, learning_rate=rate, epochs=0.5, bfloat16=bfloat16)
+    torch.manual_seed(given.seed)
+    before = wrap(load_model(str(half_model)).model, given, 10).model
+    start = {n: p.detach().clone() for n, p in before.named_parameters() if p.requires_grad}
+    trainer.run(data_set, tmp_path, given)
+    best = torch.load(tmp_path / "checkpoint/best.pt", weights_only=True)
+    moved = sum(int((best[f"0.{n}"] != p).sum()) for n, p in start.items() if "gate" not in n)
+    assert moved > 0.4 * sum(p.numel() for n, p in start.items() if "gate" not in n)
+    answerer = Answerer(load_model(str(tmp_path)), Contract(), None)
+    assert next(answerer.answer(read_fold(data_set, "test")[:2], 4))
+
+
+def test_virtual_tokens_take_room_in_the_window(
+    trained: Callable[[Name], Path], data_set: Path
+) -> None:
+    row = read_fold(data_set, "test")[0]
+    row.context = "The gate stands. " * 237  # 1024 positions, less 64 for an answer, less 4
+    plain, virtual = (
+        Answerer(load_model(str(trained(name))), Contract(), None) for name in ("lora", "prefix")
+    )
+    count = plain.check(row)
+    assert 956 < count <= 960
+    with pytest.raises(UserError, match="reads at most 1,020"):
+        virtual.check(row)
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "ia3", "selective", "sparse", "bitfit"])
+def test_an_architecture_that_a_method_cannot_take_is_named(method: Name) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=16, vocab_size=64))
+    with pytest.raises(UserError, match="GPT2LMHeadModel"):
+        wrap(model, settings(Path("gpt2"), method), 10)
+
+
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [

@@ -28,6 +28,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
     best_from: int = 0  # weights of earlier steps are not yet what the method promises
+    averaged: dict[str, float] | None = None  # validation of what `average` made of the best
 
     def best(self) -> dict[str, float] | None:
         """The evaluation with the lowest loss so far."""
@@ -92,7 +93,7 @@ def save(
         "random": parallel.everybodys(torch.get_rng_state()),
     }
     if torch.cuda.is_available():
-        state["random_cuda"] = torch.cuda.get_rng_state_all()
+        state["random_cuda"] = parallel.everybodys(torch.cuda.get_rng_state())
     if parallel.rank() == 0:
         _write(run / FOLDER / LAST, state)
 
@@ -122,7 +123,7 @@ def resume(
         )
     torch.set_rng_state(state["random"][parallel.rank()])
     if "random_cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["random_cuda"])
+        torch.cuda.set_rng_state(state["random_cuda"][parallel.rank()])
     return Progress(**state["progress"])
 
 

@@ -20,7 +20,6 @@ GIB = 2**30
 # Resident once torch, transformers and peft are imported and have computed something, without any
 # model: measured on Linux with the CPU wheel of torch 2.13 (benchmarks/estimate.py).
 FRAMEWORK = round(0.62 * GIB)
-ADAM = 8  # bytes that AdamW keeps for a trained number: two float32
 FLOAT = 4
 
 
@@ -101,7 +100,10 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
     """
     model, head = empty(settings)
     base = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    numbers = sum(p.numel() for p in _trained(model, head))
+    trained = _trained(model, head)
+    numbers = sum(p.numel() for p in trained)
+    gradients = sum(map(_bytes, trained))
+    as_stored = sum(_bytes(p) for p in model.parameters() if not p.requires_grad)
     with without_contents(model, head):
         autocast = precision.prepare(model, settings.bfloat16)
         held = {id(p): p for p in (*model.parameters(), *model.buffers())}
@@ -118,17 +120,17 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             framework=FRAMEWORK,
             weights=weights,
             adapter=adapter,
-            gradients=numbers * FLOAT,
-            optimizer=numbers * ADAM,
-            activations=max(0, peak - weights - adapter - numbers * FLOAT),
+            gradients=gradients,
+            optimizer=2 * gradients,
+            activations=max(0, peak - weights - adapter - gradients),
             logits=3 * FLOAT * len(pack.answer_at) * model.config.get_text_config().vocab_size,
-            loading=FRAMEWORK + adapter + base * FLOAT + (weights if rounded else 0),
+            loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
         ),
         activations_kept=kept,
         activations_recomputed=less,
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
-        checkpoint_on_disk=numbers * (2 * FLOAT + ADAM),
+        checkpoint_on_disk=4 * gradients,  # the last and the best, and what Adam keeps
         tokens=len(pack.tree),
     )
 

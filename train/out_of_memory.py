@@ -27,8 +27,14 @@ def advice(settings: TrainSettings, packs: Sequence[Sequence[Example]]) -> str:
         less = settings.model_copy(update=change)
         smaller = largest(pack_examples(examples, less.max_rows, less.max_tokens))
         needs = estimate(less, smaller).memory.total
+        if needs > 0.95 * now:
+            continue
         words = ", ".join(f"{name}: {value}" for name, value in change.items())
         lines.append(f"  with `{words}` in --config about {needs / GIB:.2f} GiB")
+    if not lines:
+        lines = [
+            "  no setting of ours needs much less: lower --max-tokens, or take a smaller model"
+        ]
     return (
         f"out of memory: a run with these settings needs about {now / GIB:.2f} GiB (its largest "
         f"pack has {len(pack.tree)} tokens)\n" + "\n".join(lines) + "\n"

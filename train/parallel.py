@@ -77,19 +77,23 @@ def _tokens(pack: Sequence[Example]) -> int:
 
 
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Add up everybody's gradients; who had no pack adds nothing."""
+    """Add up everybody's gradients; who had no pack adds nothing.
+
+    Where nobody has one there is none afterwards either, as in a single process.
+    """
     if processes() == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    device = parameters[0].device
+    had = torch.tensor([p.grad is not None for p in parameters], device=device).int()
+    dist.all_reduce(had)
+    some = [p for p, count in zip(parameters, had.tolist(), strict=True) if count]
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in some]
+    flat = torch.cat([grad.flatten() for grad in grads])
     dist.all_reduce(flat)
     place = 0
-    for parameter in parameters:
-        assert parameter.grad is not None  # noqa: S101 - made above
-        parameter.grad.copy_(flat[place : place + parameter.numel()].view_as(parameter))
-        place += parameter.numel()
+    for parameter, grad in zip(some, grads, strict=True):
+        parameter.grad = flat[place : place + grad.numel()].view_as(grad)
+        place += grad.numel()
 
 
 def summed(losses: Losses) -> Losses:

@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from abstain.model import load_tokenizer
+from abstain.model import load_tokenizer, model_config
+from abstain.prefix import slides
 from curate.console import table
-from curate.contract import Contract
-from curate.record import read_fold
 from train import steps
-from train.collate import Example, make_pack, pack_examples, tokenise
+from train.collate import make_pack
 from train.estimate import GIB, Estimate, Memory, Shape, estimate, largest
+from train.material import read_material
 from train.settings import TrainSettings
 from train.timing import Timing, timing
 
@@ -18,11 +18,15 @@ from train.timing import Timing, timing
 GPU_FRAMEWORK = round(0.6 * GIB)
 
 
+_REPLY = Shape(prefix=30, rows=1, question=1, answer=40)  # about what rehearsal reads
+
+
 @dataclass(frozen=True)
 class Work:
     """How much there is to do."""
 
     packs: int
+    replies: int  # rehearsed ones, each a short pack
     validation_packs: int
     steps: int
     evaluations: int
@@ -49,14 +53,20 @@ class Plan:
     work: Work | None
     timing: Timing | None
     strategies: list[Strategy]
+    reply: Timing | None = None  # of one rehearsed reply
 
     @property
     def seconds(self) -> float | None:
         """Of the whole run, its validations included."""
         if self.work is None or self.timing is None:
             return None
+        replies = 0.0
+        if self.reply is not None:
+            teacher = self.reply.evaluate if self.settings.kl else 0.0
+            replies = self.work.replies * (self.reply.train + teacher)
         return (
             self.work.packs * self.timing.train
+            + replies
             + self.work.evaluations * self.work.validation_packs * self.timing.evaluate
         )
 
@@ -115,7 +125,7 @@ class Plan:
             return ["time                 give --data, and it is measured on this machine"]
         return [
             f"time                 {self.seconds / 60:.1f} minutes on this machine: "
-            f"{self.work.steps} steps of {self.work.packs} packs ({self.work.mean_tokens:.0f} "
+            f"{self.work.steps} steps, {self.work.packs} packs ({self.work.mean_tokens:.0f} "
             f"tokens on average, {self.timing.train:.2f} s each), {self.work.evaluations} "
             f"validations of {self.work.validation_packs} packs ({self.timing.evaluate:.2f} s each)"
         ]
@@ -150,32 +160,27 @@ def plan(
         shape = shape or Shape()
         found = estimate(settings, shape.pack(), again=shape.rows < settings.rows_per_step)
         return Plan(settings, found, None, None, strategies(found, gpus, gpu_memory))
-    packs = _packs(settings, data)
-    order = steps.plan(packs["train"], settings.rows_per_step, settings.seed, settings.epochs)
-    again = any(len(batch) > 1 for batch in order)
-    found = estimate(settings, largest(packs["train"]), again)
-    lengths = [len(make_pack(pack).tree) for pack in packs["train"]]
+    tokenizer, end_token_id, bound = load_tokenizer(settings.model)
+    packing = not slides(model_config(settings.model))
+    material = read_material(data, tokenizer, end_token_id, bound, settings, packing)
+    order = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    replies = round(round(settings.replay * material.rows) * settings.epochs)
+    again = replies > 0 or any(len(batch) > 1 for batch in order)
+    found = estimate(settings, largest(material.train), again)
+    lengths = [len(make_pack(pack).tree) for pack in material.train]
     mean = sum(lengths) / len(lengths)
     work = Work(
         packs=sum(map(len, order)),
-        validation_packs=len(packs["validation"]),
+        replies=replies,
+        validation_packs=len(material.validation),
         steps=len(order),
         evaluations=settings.evaluations,
         mean_tokens=mean,
     )
-    typical = packs["train"][min(range(len(lengths)), key=lambda i: abs(lengths[i] - mean))]
+    typical = material.train[min(range(len(lengths)), key=lambda i: abs(lengths[i] - mean))]
     measured = timing(settings, make_pack(typical, steps.LENGTH_MULTIPLE)) if timed else None
-    return Plan(settings, found, work, measured, strategies(found, gpus, gpu_memory))
-
-
-def _packs(settings: TrainSettings, data: Path) -> dict[str, list[list[Example]]]:
-    tokenizer, end_token_id, _ = load_tokenizer(settings.model)
-    contract = Contract(abstention_phrase=settings.abstention_phrase)
-    packs = {}
-    for fold in ("train", "validation"):
-        examples = tokenise(read_fold(data, fold), tokenizer, contract, end_token_id, fold)
-        packs[fold] = pack_examples(examples, settings.max_rows, settings.max_tokens)
-    return packs
+    short = timing(settings, _REPLY.pack()) if timed and replies else None
+    return Plan(settings, found, work, measured, strategies(found, gpus, gpu_memory), short)
 
 
 def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Strategy]:

@@ -5,6 +5,7 @@ import functools
 from typing import Any, Literal
 
 import torch
+from torch.nn.utils import parametrize
 
 from abstain.model import device
 
@@ -32,13 +33,23 @@ def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
     """Keep the frozen weights of linear layers in the type that autocast computes in.
 
     It would round them to the same numbers in every pass, and keep those until the backward pass.
-    Embeddings stay as they are, and so does an output layer that shares their weights. Other
-    weights are copied, because a single one that still lies in the mapped file keeps all of the
-    file resident.
+    Embeddings stay as they are, and so do an output layer that shares their weights and layers of
+    which a copy is trained, since one may want to come back to them. Other weights are copied,
+    because a single one that still lies in the mapped file keeps all of the file resident.
     """
-    shared = model.get_input_embeddings().weight
-    linear = {m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)} - {shared}
+    kept = {model.get_input_embeddings().weight}
+    kept |= {p for m in model.modules() if hasattr(m, "ln_tuning_layers")
+             for p in m.base_layer.parameters()}  # fmt: skip
+    linear = {_own(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} - kept
     for parameter in model.parameters():
         if not parameter.requires_grad:
             rounded = dtype if parameter in linear else parameter.dtype
             parameter.data = parameter.data.to(rounded, copy=True)
+
+
+def _own(layer: torch.nn.Linear) -> torch.Tensor:
+    """A layer's weight as it is stored, where a parametrisation makes another one of it."""
+    if parametrize.is_parametrized(layer, "weight"):
+        original: torch.Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        return original
+    return layer.weight

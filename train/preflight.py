@@ -9,6 +9,7 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import read_fold
 from train.collate import make_pack, pack_examples, tokenise, too_long
+from train.material import room
 from train.settings import TrainSettings
 
 _REFUSED = (
@@ -80,6 +81,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         read_fold(data, "validation"), tokenizer, contract, end_token_id, "validation"
     )
     everything = [*examples, *validation]
+    bound = room(window, settings)
     context_first = contract.context_first(tokenizer)
     max_rows = settings.max_rows if context_first else 1
     packs = [make_pack(pack) for pack in pack_examples(examples, max_rows, settings.max_tokens)]
@@ -101,8 +103,8 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         saving=tokens / packed,
         context_first=context_first,
         errors=[
-            *too_long("train", examples, settings.max_tokens, window),
-            *too_long("validation", validation, settings.max_tokens, window),
+            *too_long("train", examples, settings.max_tokens, bound),
+            *too_long("validation", validation, settings.max_tokens, bound),
         ],
         prompt=contract.prompt(tokenizer, rows[0].context, rows[0].question, rows[0].history),
         target=contract.target(rows[0].answers, bool(rows[0].sufficient)),

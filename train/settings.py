@@ -73,6 +73,18 @@ class TrainSettings(BaseModel):
         """The largest learning rate: the one given, else the method's own."""
         return METHODS[self.method].rate if self.learning_rate is None else self.learning_rate
 
+    @property
+    def virtual(self) -> int:
+        """Virtual tokens that take room in the model's window."""
+        return self.virtual_tokens if self.method in ("prefix", "prompt", "p-tuning") else 0
+
+    @model_validator(mode="after")
+    def _averaged(self) -> "TrainSettings":
+        if self.average < 1 and not METHODS[self.method].averages:
+            possible = ", ".join(name for name, method in METHODS.items() if method.averages)
+            raise ValueError(f"average goes with {possible}; not with {self.method}")
+        return self
+
     @model_validator(mode="after")
     def _rehearsed(self) -> "TrainSettings":
         if self.kl and not self.replay:

@@ -1,5 +1,6 @@
 """What one optimiser step reads, and what the model is taught by it."""
 
+import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
@@ -83,6 +84,24 @@ def plan(packs: Sequence[list[Example]], rows: int, seed: int, epochs: float) ->
     return result
 
 
+def with_rehearsal(
+    plan: Sequence[Batch], rehearsed: Sequence[Example], epochs: float, seed: int
+) -> list[Batch]:
+    """The same steps, each with its share of rehearsed replies beside its rows.
+
+    Every reply comes once a pass over the rows; none makes a step of its own.
+    """
+    if not rehearsed:
+        return list(plan)
+    turns = itertools.cycle(random.Random(f"{seed}/rehearsal").sample(rehearsed, len(rehearsed)))
+    count, result = 0, []
+    for number, batch in enumerate(plan, 1):
+        due = round(len(rehearsed) * epochs * number / len(plan))
+        result.append([*batch, *([next(turns)] for _ in range(due - count))])
+        count = due
+    return result
+
+
 @dataclass(frozen=True)
 class Scored:
     """One pack's summed losses, to be differentiated, and the head's logits."""
@@ -134,8 +153,11 @@ def pack_losses(
 def divergence(model: Any, pack: Pack) -> Tensor:
     """KL(base ‖ model) summed over a pack's answers: how far the model has left its base there."""
     at = list(pack.answer_at)
+    was_training = model.training
+    model.eval()  # the base's own dropout too
     with torch.no_grad(), without_adapter(model) as base:
         before = forward(base, pack.tree, at).logits.log_softmax(-1)
+    model.train(was_training)
     now = forward(model, pack.tree, at).logits.log_softmax(-1)
     return functional.kl_div(now, before, reduction="sum", log_target=True)
 

@@ -51,7 +51,7 @@ def _measure(settings: TrainSettings, config: Any, blocks: int, pack: Pack) -> T
     share = blocks / text.num_hidden_layers
     text.num_hidden_layers = blocks
     if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:blocks]
+        text.layer_types = (text.layer_types * blocks)[:blocks]
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(config).to(device())
     fitting = settings.model_copy(update={"top_layers": max(1, round(settings.top_layers * share))})

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ from abstain.prefix import supports_packing
 from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.files import writable_folder, write_json
-from curate.record import Row, digest, read_fold
+from curate.files import read_json, writable_folder, write_json
 from train import checkpoint, out_of_memory, parallel, precision, steps
 from train.checkpoint import Progress
-from train.collate import Example, pack_examples, tokenise, too_long
-from train.forgetting import Forgetting, abilities
+from train.forgetting import forgetting
+from train.material import Material, read_material
 from train.memory import limit_kernel_cache, peak_memory, release_memory
 from train.methods import METHODS, wrap
 from train.methods.average import average
@@ -34,42 +33,6 @@ from train.rehearsal import rehearsal
 from train.settings import TrainSettings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Material:
-    """The train and validation splits as packs of tokenised examples."""
-
-    train: list[list[Example]]
-    validation: list[list[Example]]
-    rows: int
-    fingerprint: str
-
-
-def read_material(
-    data: Path, loaded: LoadedModel, settings: TrainSettings, packing: bool
-) -> Material:
-    """Tokenise and pack; a row that does not fit is an error."""
-    contract = Contract(abstention_phrase=settings.abstention_phrase)
-    packs: dict[str, list[list[Example]]] = {}
-    rows: list[Row] = []
-    for fold in ("train", "validation"):
-        fold_rows = read_fold(data, fold)
-        rows += fold_rows
-        examples = tokenise(fold_rows, loaded.tokenizer, contract, loaded.end_token_id, fold)
-        if errors := too_long(fold, examples, settings.max_tokens, window(loaded.model.config)):
-            raise UserError("\n".join(errors))
-        max_rows = settings.max_rows if packing else 1
-        packs[fold] = pack_examples(examples, max_rows, settings.max_tokens)
-    if not packs["train"]:
-        raise UserError(f"{data}: its train split has no rows")
-    texts = digest(*(row.id + row.content_hash for row in rows))
-    return Material(
-        packs["train"],
-        packs["validation"],
-        sum(map(len, packs["train"])),
-        digest(texts, settings.model_dump_json(), str(settings.rate)),
-    )
 
 
 def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> Progress:
@@ -87,16 +50,17 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     limit_kernel_cache()
     torch.manual_seed(settings.seed)
     loaded = load_model(settings.model)
-    contract = Contract(abstention_phrase=settings.abstention_phrase)
-    packing = supports_packing(loaded.model) and _context_first(loaded, contract)
-    material = read_material(data, loaded, settings, packing)
-    if not fresh and _is_finished(out, material.fingerprint):
+    bound = window(loaded.model.config)
+    material = read_material(
+        data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
+    )
+    if not fresh and _is_finished(out, material.fingerprint, settings):
         tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
+        _hold_to_limit(out, settings)
         return Progress(**json.loads((out / "training.json").read_text())["progress"])
-    packs = [*material.train, *_rehearsed(loaded, material.rows, settings)]
-    plan = steps.plan(packs, settings.rows_per_step, settings.seed, settings.epochs)
-    limited = settings.forgetting_limit is not None
-    before = abilities(loaded, contract) if limited else None
+    plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
+    rehearsed = rehearsal(loaded, round(settings.replay * material.rows), settings.seed)
+    plan = steps.with_rehearsal(plan, rehearsed, settings.epochs, settings.seed)
     wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
     head = make_head(wrapped.model, settings)
@@ -108,40 +72,30 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
         if not out_of_memory.is_one(error):
             raise
         raise UserError(out_of_memory.advice(settings, material.train)) from error
-    if settings.average < 1:
-        average(wrapped.model, settings)
-    forgot = None
-    if before is not None:
-        trained = LoadedModel(wrapped.model.eval(), loaded.tokenizer, loaded.base)
-        forgot = Forgetting(before, abilities(trained, contract))
     if parallel.rank() == 0:
-        _write_run(out, data, loaded, wrapped.model, head, material, settings, progress, forgot)
+        _write_run(out, data, loaded, wrapped.model, head, material, settings, progress)
     parallel.wait()
-    if forgot is not None and forgot.lost > (settings.forgetting_limit or 0):
-        raise UserError(
-            f"{out}: trained and written, but plain text costs {forgot.lost:+.1%} bits a byte, "
-            f"above the limit of {settings.forgetting_limit:.1%}\n  less is forgotten with "
-            "--replay 0.2, a lower --rank or --learning-rate, or --average 0.7"
-        )
+    if parallel.rank() == 0:
+        del loaded, wrapped  # what follows loads two models of its own
+        _hold_to_limit(out, settings)
     return progress
 
 
-def _context_first(loaded: LoadedModel, contract: Contract) -> bool:
-    """Whether there is a prefix to share; where there is none, that is said."""
-    found = contract.context_first(loaded.tokenizer)
-    if not found:
-        log.warning(
-            "the chat template of %s does not put the context before the question: rows share no "
-            "prefix, and each is read alone (slower, same results)",
-            loaded.base,
+def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
+    """Measure what a run has unlearnt, once, and raise `UserError` where it is too much."""
+    if settings.forgetting_limit is None:
+        return
+    training = read_json(out / "training.json")
+    if training["forgetting"] is None:
+        training["forgetting"] = forgetting(out).to_json()
+        write_json(out / "training.json", training)
+    lost = training["forgetting"]["lost"]
+    if lost > settings.forgetting_limit:
+        raise UserError(
+            f"{out}: trained and written, but plain text costs {lost:+.1%} bits a byte, "
+            f"above the limit of {settings.forgetting_limit:.1%}\n  less is forgotten with "
+            "--replay 0.2, a lower --rank or --learning-rate, or --average 0.7"
         )
-    return found
-
-
-def _rehearsed(loaded: LoadedModel, rows: int, settings: TrainSettings) -> list[list[Example]]:
-    """Packs of the base's own replies, one each."""
-    count = round(settings.replay * rows)
-    return [[example] for example in rehearsal(loaded, count, settings.seed)] if count else []
 
 
 def make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
@@ -168,9 +122,9 @@ def _train(
     optimizer = kind(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
     total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
+    autocast = precision.prepare(model, settings.bfloat16)
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, wrapped, head)
     progress = progress or Progress(best_from=wrapped.best_from)
-    autocast = precision.prepare(model, settings.bfloat16)
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
     evaluate_at.add(total)
 
@@ -204,7 +158,7 @@ def _train(
             wrapped.after_step(progress.step)
         optimizer.zero_grad()
 
-        progress.history.append({"step": progress.step, **means})
+        progress.history.append({"step": progress.step, **means, "gradient_norm": norm})
         progress.tokens += losses.read
         progress.seconds += time.perf_counter() - started
         progress.peak_memory = max(progress.peak_memory, peak_memory())
@@ -221,6 +175,12 @@ def _train(
             )
     bar.close()
     checkpoint.load_best(out, model, head)
+    if settings.average < 1:
+        average(model, settings)
+        validation = steps.evaluate(
+            model, head, material.validation, settings.head_weight, autocast
+        )
+        progress.averaged = validation if material.validation else None
     return progress
 
 
@@ -274,11 +234,13 @@ def _rate(total: int, warmup: float) -> Callable[[int], float]:
     return factor
 
 
-def _is_finished(out: Path, fingerprint: str) -> bool:
+def _is_finished(out: Path, fingerprint: str, settings: TrainSettings) -> bool:
     path = out / "training.json"
     if not path.exists():
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint)
+    stored = read_json(path)
+    same = stored["settings"].get("average", 1.0) == settings.average
+    return same and bool(stored["fingerprint"] == fingerprint)
 
 
 def _write_run(
@@ -290,7 +252,6 @@ def _write_run(
     material: Material,
     settings: TrainSettings,
     progress: Progress,
-    forgot: Forgetting | None,
 ) -> None:
     """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
     ledger = ledger_of(out)
@@ -312,11 +273,12 @@ def _write_run(
         "fingerprint": material.fingerprint,
         "settings": {**settings.model_dump(), "learning_rate": settings.rate},
         "data": str(data),
+        "method": METHODS[settings.method].trains,
         "rows": material.rows,
         "trained_parameters": trained,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
         "progress": asdict(progress),
-        "forgetting": forgot.to_json() if forgot is not None else None,
+        "forgetting": None,
     }
     write_card(out, loaded.base, training)
     write_json(out / "training.json", training)

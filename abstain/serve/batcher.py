@@ -141,6 +141,8 @@ class Batcher:
         self.batches += 1
         self.questions += len(batch)
         readable = [entry for entry in batch if self._readable(entry)]
+        if not readable:
+            return
         open_ = set(range(len(readable)))
         try:
             for pack in self._cascade.packs([entry.row for entry in readable]):

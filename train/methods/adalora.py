@@ -21,6 +21,7 @@ def wrap(model: Any, settings: TrainSettings, steps: int) -> Wrapped:
     """
     from peft import AdaLoraConfig
 
+    final = max(1, steps // 5)
     config = AdaLoraConfig(
         init_r=settings.rank + (settings.rank + 1) // 2,
         target_r=settings.rank,
@@ -28,7 +29,7 @@ def wrap(model: Any, settings: TrainSettings, steps: int) -> Wrapped:
         lora_dropout=settings.dropout,
         target_modules="all-linear",
         tinit=max(1, steps // 10),
-        tfinal=max(1, steps // 5),
+        tfinal=final,
         deltaT=max(1, steps // 50),
         total_step=max(steps, 4),
         orth_reg_weight=ORTHOGONALITY,
@@ -55,6 +56,8 @@ def wrap(model: Any, settings: TrainSettings, steps: int) -> Wrapped:
         after_step=model.base_model.update_and_allocate,
         state=state,
         load_state=load_state,
+        # Earlier weights have other ranks than those that are stored in the end.
+        best_from=min(steps, max(steps, 4) - final),
     )
 
 

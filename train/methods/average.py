@@ -10,7 +10,6 @@ import torch
 
 from abstain.adapted import Adapted
 from abstain.bottleneck import Bottlenecks
-from curate.errors import UserError
 from train.methods.diffpruning import DiffPruning
 from train.settings import TrainSettings
 
@@ -27,10 +26,7 @@ _LAYERS = ("layernorm", "selective", "low-lr", "full")
 
 @torch.no_grad()
 def average(model: Any, settings: TrainSettings) -> None:
-    """Keep ``settings.average`` of what training has changed.
-
-    Raises `UserError` for a method whose update is no sum.
-    """
+    """Keep ``settings.average`` of what training has changed; the sufficiency head stays."""
     share, method = settings.average, settings.method
     if method in _PROPORTIONAL:
         for name, parameter in model.named_parameters():
@@ -46,10 +42,8 @@ def average(model: Any, settings: TrainSettings) -> None:
         for one in model.adapter.gated.values():
             one.difference.mul_(share)
     elif isinstance(model, Adapted) and isinstance(model.adapter, Bottlenecks):
+        # Not the weights but what they add: halfway, a token gets half of it.
         for layer in model.adapter.layers:
             for name, parameter in layer.adapters.named_parameters():
                 if ".up." in name:
                     parameter.mul_(share)
-    else:
-        possible = [*_PROPORTIONAL, *_LAYERS, "diffpruning", "bottleneck"]
-        raise UserError(f"--average: not for {method}; it goes with {', '.join(possible)}")

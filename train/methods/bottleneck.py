@@ -6,8 +6,9 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from abstain.adapted import CONFIG, KIND, WEIGHTS, Adapted
+from abstain.adapted import Adapted
 from abstain.bottleneck import Bottlenecks, Fusion
+from abstain.run import CONFIG, KIND, WEIGHTS
 from curate.errors import UserError
 from curate.files import read_json
 from train.methods.wrapped import Wrapped
@@ -39,7 +40,8 @@ def wrap_fusion(model: Any, settings: TrainSettings, steps: int = 0) -> Wrapped:
         for layer, block in enumerate(adapter.layers):
             prefix = f"{layer}.adapters.0."
             mine = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            block.adapters[number].load_state_dict(mine)
+            if model.device.type != "meta":  # an estimate has nothing to copy into
+                block.adapters[number].load_state_dict(mine)
             block.adapters[number].requires_grad_(False)
     fusions = [layer.fusion for layer in adapter.layers if layer.fusion is not None]
     return Wrapped(

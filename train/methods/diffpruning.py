@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 
 from abstain.adapted import Adapted
 from abstain.difference import Difference
+from curate.errors import UserError
 from train.methods.wrapped import Wrapped
 from train.settings import TrainSettings
 
@@ -65,6 +66,8 @@ class DiffPruning:
                 parametrize.register_parametrization(
                     module, "weight", self.gated[f"{name}.weight"], unsafe=True
                 )
+        if not self.gated:
+            raise UserError(f"diffpruning finds no linear layers in {type(base).__name__}")
         self._base = base
 
     def config(self) -> dict[str, Any]:
