@@ -173,20 +173,20 @@ def test_rehearsal_makes_no_steps_of_its_own() -> None:
 def test_a_run_that_forgets_more_than_allowed_fails_and_is_kept(
     data_set: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--data", data_set, "--out", tmp_path / "run", "--model", tiny_model,
-                 "--epochs", 2, "--learning-rate", 0.02, "--replay", 0.1]  # fmt: skip
-    done = run_command("train", "run", *arguments, "--forgetting-limit", 1e-6)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "above the limit" in done.stderr and "--replay" in done.stderr
-    stored = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert stored["forgetting"]["lost"] > 1e-6
-    again = run_command("train", "run", *arguments, "--forgetting-limit", 1e-6)
-    assert again.returncode == 1 and "above the limit" in again.stderr
-    found = run_command("train", "forgetting", tmp_path / "run", "--json")
-    assert found.returncode == 0, found.stderr
-    value = json.loads(found.stdout)
-    assert value["after"] == pytest.approx(stored["forgetting"]["after"], rel=1e-3)
-    assert "bits a byte" in run_command("train", "forgetting", tmp_path / "run").stdout
+    run = tmp_path / "run"
+    arguments = ["--data", data_set, "--out", run, "--model", tiny_model, "--epochs", 0.5]
+    done = run_command("train", "run", *arguments, "--forgetting-limit", 5)
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((run / "training.json").read_text())
+    found = json.loads(run_command("train", "forgetting", run, "--json").stdout)
+    assert stored["forgetting"] == found
+    # A random model has nothing to forget: what it would be like if it had.
+    stored["forgetting"]["lost"] = 0.25
+    (run / "training.json").write_text(json.dumps(stored))
+    again = run_command("train", "run", *arguments, "--forgetting-limit", 0.2)
+    assert again.returncode == 1 and "Traceback" not in again.stderr
+    assert "+25.0% bits a byte, above the limit of 20.0%" in again.stderr
+    assert "--replay" in again.stderr and (run / "adapter_model.safetensors").exists()
 
 
 def test_rehearsal_holds_plain_text_better_than_none(

@@ -277,7 +277,7 @@ def test_without_packing_there_are_complete_passes(tiny_model: Path) -> None:
 
 def test_a_model_without_dropout_is_refused(tiny_model: Path) -> None:
     settings = Evidence(dropout=DropoutSettings(SAMPLES))
-    with pytest.raises(UserError, match="needs a run with a LoRA adapter"):
+    with pytest.raises(UserError, match="needs a run with an adapter that has dropout"):
         load_answerer(str(tiny_model)).gather(settings)
     with pytest.raises(UserError, match="train with `dropout` above 0"):
         loaded = load_model(str(tiny_model))

@@ -11,7 +11,8 @@ from helpers import run_command
 
 from abstain.model import load_model
 from curate.errors import UserError
-from train import steps, trainer
+from train import out_of_memory, steps, trainer
+from train.estimate import Shape
 from train.settings import TrainSettings
 
 # Cuts the one user message at its question, and tells that first.
@@ -82,9 +83,16 @@ def test_too_little_memory_is_answered_with_what_would_need_less(
         return torch.empty(2**50)  # the allocator's own error
 
     monkeypatch.setattr(steps, "backward", too_much)
-    with pytest.raises(UserError, match="out of memory: a run with these settings") as caught:
+    with pytest.raises(UserError, match="out of memory: a run with these settings"):
         trainer.run(data_set, tmp_path, TrainSettings(model=str(tiny_model)))
-    assert "recompute_above: 0" in str(caught.value) and "max_rows: 4" in str(caught.value)
+
+
+def test_advice_names_settings_that_need_less_and_only_such() -> None:
+    packs = [Shape(prefix=500, rows=12).examples()]
+    text = out_of_memory.advice(TrainSettings(recompute_above=5000), packs)
+    assert "recompute_above: 0" in text and "max_rows: 4" in text
+    least = TrainSettings(recompute_above=0, max_rows=1)
+    assert "no setting" in out_of_memory.advice(least, [packs[0][:1]])
 
 
 def test_a_model_without_tokenizer_is_named(

@@ -287,12 +287,18 @@ def test_virtual_tokens_take_room_in_the_window(
     trained: Callable[[Name], Path], data_set: Path
 ) -> None:
     row = read_fold(data_set, "test")[0]
-    row.context = "The gate stands. " * 237  # 1024 positions, less 64 for an answer, less 4
     plain, virtual = (
         Answerer(load_model(str(trained(name))), Contract(), None) for name in ("lora", "prefix")
     )
-    count = plain.check(row)
-    assert 956 < count <= 960
+    # As long as 1,024 positions allow, with 64 for an answer: four virtual tokens are too many.
+    for count in range(240, 0, -1):
+        row.context = "The gate stands. " * count
+        try:
+            tokens = plain.check(row)
+            break
+        except UserError:
+            continue
+    assert 956 < tokens <= 960
     with pytest.raises(UserError, match="reads at most 1,020"):
         virtual.check(row)
 
