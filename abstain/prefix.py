@@ -99,16 +99,10 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def branch_out(
-    prompts: Sequence[Sequence[int]], length: int | None = None
-) -> tuple[Tree, list[int]]:
-    """A tree with the prompts' common prefix as root; returns it and each prompt's segment.
-
-    ``length`` sets a shorter root than could be shared.
-    """
+def branch_out(prompts: Sequence[Sequence[int]]) -> tuple[Tree, list[int]]:
+    """A tree with the prompts' common prefix as root; returns it and each prompt's segment."""
     tree = Tree()
-    if length is None:
-        length = common_prefix(prompts)
+    length = common_prefix(prompts)
     root = tree.add(prompts[0][:length])
     return tree, [tree.add(prompt[length:], root) for prompt in prompts]
 

@@ -4,7 +4,7 @@
 
 Each setting is predicted from the model's configuration alone, then trained for a few steps by the
 code of `train run`, in a process of its own whose peak of resident memory is read. Nothing in the
-prediction was fitted to these measurements but the framework's size, the first line.
+prediction was fitted to these measurements.
 """
 
 import argparse
@@ -73,15 +73,13 @@ def measured(case: Case) -> dict[str, float]:
     from train import precision, steps
     from train.memory import limit_kernel_cache, peak_memory
     from train.methods import wrap
-    from train.trainer import make_head
 
     limit_kernel_cache()
     settings = case.settings()
     wrapped = wrap(load_model(settings.model).model, settings, 3)
     model = wrapped.model.train()
-    head = make_head(model, settings)
-    parameters = [p for m in (model, head) if m is not None for p in m.parameters()]
-    optimizer = torch.optim.AdamW([p for p in parameters if p.requires_grad], lr=settings.rate)
+    head = steps.make_head(model, settings.head_weight)
+    optimizer = torch.optim.AdamW(steps.trained(model, head), lr=settings.rate)
     autocast = precision.prepare(model, settings.bfloat16)
     batch = [case.shape().examples()] * case.packs
     seconds = []

@@ -11,8 +11,12 @@ from curate.console import json_option
 from train.methods import METHODS
 
 _PATH = click.Path(path_type=Path)
-_METHODS = "\b\nMethods, and the learning rate of each unless one is given:\n" + "\n".join(
-    f"  {name:14}{method.rate:<8g}{method.trains}" for name, method in METHODS.items()
+_METHODS = (
+    "\b\nMethods, and the learning rate of each unless one is given; those with a * have the\n"
+    "dropout that MC dropout needs:\n"
+) + "\n".join(
+    f"{'*' if method.dropout else ' '} {name:14}{method.rate:<8g}{method.trains}"
+    for name, method in METHODS.items()
 )
 
 
@@ -193,6 +197,9 @@ def settings() -> None:
     for name, field in TrainSettings.model_fields.items():
         if field.description:
             click.echo(f"# {field.description}")
+        if name == "learning_rate":
+            for kind, method in METHODS.items():
+                click.echo(f"#   {kind} {method.rate:g}: {method.why}")
         click.echo(yaml.safe_dump({name: field.default}).strip())
 
 

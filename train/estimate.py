@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from abstain.head import SufficiencyHead, middle_layers
+from abstain.head import SufficiencyHead
 from abstain.model import EMBEDDED, embedded_folder, model_config
 from train import precision, steps
 from train.collate import Example, Pack, make_pack
@@ -17,9 +17,9 @@ from train.methods import wrap
 from train.settings import TrainSettings
 
 GIB = 2**30
-# Resident once torch, transformers and peft are imported and have computed something, without any
-# model: measured on Linux with the CPU wheel of torch 2.13 (benchmarks/estimate.py).
-FRAMEWORK = round(0.62 * GIB)
+# Resident with all that `train run` imports, after a step of a model of a few thousand parameters:
+# measured on Linux with the CPU wheel of torch 2.13.
+FRAMEWORK = round(0.45 * GIB)
 FLOAT = 4
 
 
@@ -39,10 +39,8 @@ class Memory:
     @property
     def total(self) -> int:
         """The larger of what training needs and what loading does."""
-        training = (
-            self.framework + self.weights + self.adapter + self.gradients + self.optimizer
-        )  # fmt: skip
-        return max(training + self.activations, self.loading)
+        state = self.weights + self.adapter + self.gradients + self.optimizer
+        return max(self.framework + state + self.activations, self.loading)
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
     """
     model, head = empty(settings)
     base = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    trained = _trained(model, head)
+    trained = steps.trained(model, head)
     numbers = sum(p.numel() for p in trained)
     gradients = sum(map(_bytes, trained))
     as_stored = sum(_bytes(p) for p in model.parameters() if not p.requires_grad)
@@ -108,10 +106,11 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         autocast = precision.prepare(model, settings.bfloat16)
         held = {id(p): p for p in (*model.parameters(), *model.buffers())}
         weights = sum(_bytes(p) for p in held.values() if not p.requires_grad)
-        adapter = sum(map(_bytes, _trained(model, head)))
-        peak, _ = _step(model, head, pack, settings, autocast, settings.recompute_above, again)
-        _, kept = _step(model, head, pack, settings, autocast, len(pack.tree), again)
-        _, less = _step(model, head, pack, settings, autocast, 0, again)
+        adapter = sum(map(_bytes, steps.trained(model, head)))
+        whole = len(pack.tree)
+        bounds = {0, whole, min(settings.recompute_above, whole)}  # two of them may be the same
+        by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
+        peak, _ = by_bound[min(settings.recompute_above, whole)]
     rounded = autocast is not contextlib.nullcontext
     return Estimate(
         parameters=base + numbers,
@@ -126,8 +125,8 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             logits=3 * FLOAT * len(pack.answer_at) * model.config.get_text_config().vocab_size,
             loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
         ),
-        activations_kept=kept,
-        activations_recomputed=less,
+        activations_kept=by_bound[whole][1],
+        activations_recomputed=by_bound[0][1],
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
         checkpoint_on_disk=4 * gradients,  # the last and the best, and what Adam keeps
@@ -149,11 +148,7 @@ def empty(settings: TrainSettings) -> tuple[Any, SufficiencyHead | None]:
         model = AutoModelForCausalLM.from_config(model_config(settings.model))
         model.tie_weights()
         wrapped = wrap(model, settings, 100).model.train()
-        config = model.config.get_text_config()
-        head = None
-        if settings.head_weight:
-            head = SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
-    return wrapped, head
+        return wrapped, steps.make_head(wrapped, settings.head_weight)
 
 
 def _step(
@@ -167,7 +162,7 @@ def _step(
 ) -> tuple[int, int]:
     """Bytes alive at most in one step, and those that it keeps for its backward pass."""
     held = [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
-    for parameter in _trained(model, head):
+    for parameter in steps.trained(model, head):
         parameter.grad = torch.empty_like(parameter) if again else None
         held += [parameter.grad] if parameter.grad is not None else []
     steps.recompute_activations(model, len(pack.tree), keep)
@@ -180,16 +175,6 @@ def _step(
         kept = meter.now - before
         loss.backward()
     return meter.peak, kept
-
-
-def _trained(model: Any, head: SufficiencyHead | None) -> list[torch.Tensor]:
-    return [
-        p
-        for module in (model, head)
-        if module is not None
-        for p in module.parameters()
-        if p.requires_grad
-    ]
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -24,6 +24,8 @@ from curate.contract import Contract
 from curate.errors import UserError
 from train.probes import Probe, chat, nats, probes, reply
 
+MAX_NEW_TOKENS = 32
+
 
 @dataclass(frozen=True)
 class Abilities:
@@ -96,7 +98,7 @@ def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
 
 
 def _reply(loaded: LoadedModel, probe: Probe, bar: Any) -> str:
-    tokens = reply(loaded, probe.ask)
+    tokens = reply(loaded, chat(loaded.tokenizer, probe.ask), MAX_NEW_TOKENS)
     bar.update()
     return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 

@@ -9,11 +9,9 @@ import torch
 import yaml
 from torch.nn import functional
 
-from abstain.generate import decode, greedy
+from abstain.generate import Choose, decode, greedy
 from abstain.model import LoadedModel
 from abstain.prefix import Tree, forward
-
-MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,18 @@ def chat(tokenizer: Any, question: str) -> list[int]:
 
 
 @torch.inference_mode()
-def reply(loaded: LoadedModel, question: str, max_new_tokens: int = MAX_NEW_TOKENS) -> list[int]:
-    """The likeliest reply, token by token, with the end token where it came."""
+def reply(
+    loaded: LoadedModel, prompt: list[int], max_new_tokens: int, choose: Choose = greedy
+) -> list[int]:
+    """A reply, the likeliest unless chosen otherwise, with the end token where it came."""
     from transformers import DynamicCache
 
     tree = Tree()
-    segment = tree.add(chat(loaded.tokenizer, question))
+    segment = tree.add(prompt)
     cache = DynamicCache(config=loaded.model.config)
     first = forward(loaded.model, tree, [len(tree) - 1], cache=cache).logits
     grown = decode(
-        loaded.model, tree, [segment], first, cache, loaded.end_token_id, max_new_tokens, greedy
+        loaded.model, tree, [segment], first, cache, loaded.end_token_id, max_new_tokens, choose
     )
     return grown[0].tokens
 

@@ -7,40 +7,29 @@ are learnt like answers, or, with a weight for KL, as whole distributions.
 
 import itertools
 
-import torch
 from tqdm import tqdm
 
-from abstain.generate import decode, greedy, sampled
+from abstain.generate import greedy, sampled
 from abstain.model import LoadedModel
-from abstain.prefix import Tree, forward
 from train.collate import Example
-from train.probes import chat, probes
+from train.probes import chat, probes, reply
 
 MAX_NEW_TOKENS = 48
 
 
-@torch.inference_mode()
 def rehearsal(loaded: LoadedModel, count: int, seed: int) -> list[Example]:
     """So many replies as examples: the likeliest first, then others drawn at random.
 
     They carry no label: the sufficiency head learns nothing from them.
     """
-    from transformers import DynamicCache
-
     asked = itertools.islice(itertools.cycle(probes().rehearsal), count)
     found = []
     for number, question in enumerate(tqdm(asked, "rehearse", count, unit="reply", leave=False)):
         prompt = chat(loaded.tokenizer, question)
-        tree = Tree()
-        segment = tree.add(prompt)
-        cache = DynamicCache(config=loaded.model.config)
-        first = forward(loaded.model, tree, [len(tree) - 1], cache=cache).logits
         again = number >= len(probes().rehearsal)
         choose = sampled([f"rehearsal/{number}"], seed, 1.0) if again else greedy
-        grown = decode(
-            loaded.model, tree, [segment], first, cache, loaded.end_token_id, MAX_NEW_TOKENS, choose
-        )
+        answer = reply(loaded, prompt, MAX_NEW_TOKENS, choose)
         name = f"rehearsal-{number}"
         # The context names the pack: each reply is one of its own.
-        found.append(Example(name, name, tuple(prompt), tuple(grown[0].tokens), None))
+        found.append(Example(name, name, tuple(prompt), tuple(answer), None))
     return found

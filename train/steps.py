@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from abstain import virtual
 from abstain.calibrator import fit
-from abstain.head import SufficiencyHead
+from abstain.head import SufficiencyHead, middle_layers
 from abstain.prefix import forward
 from abstain.selection import log_loss
 from abstain.virtual import without_adapter
@@ -187,6 +187,21 @@ def recompute_activations(model: Any, tokens: int, keep: int) -> None:
     kept = len(blocks) * keep // tokens
     for number, block in enumerate(blocks):
         block.gradient_checkpointing = number < len(blocks) - kept
+
+
+def make_head(model: Any, weight: float) -> SufficiencyHead | None:
+    """A new sufficiency head beside a model; none where its loss has no weight."""
+    if weight == 0:
+        return None
+    config = model.config.get_text_config()
+    head = SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
+    return head.to(model.device)
+
+
+def trained(*modules: Any) -> list[Any]:
+    """The parameters that an optimiser is to have; what is None has none."""
+    every = (p for module in modules if module is not None for p in module.parameters())
+    return [parameter for parameter in every if parameter.requires_grad]
 
 
 def counts(batch: Batch) -> Losses:

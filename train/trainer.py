@@ -1,7 +1,5 @@
 """The training loop, to be read from top to bottom."""
 
-import json
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from abstain.head import FILE as HEAD_FILE
-from abstain.head import SufficiencyHead, middle_layers
+from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model, quiet_peft, window
 from abstain.prefix import supports_packing
 from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
@@ -31,8 +29,6 @@ from train.methods.average import average
 from train.methods.wrapped import Wrapped
 from train.rehearsal import rehearsal
 from train.settings import TrainSettings
-
-log = logging.getLogger(__name__)
 
 
 def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> Progress:
@@ -57,13 +53,13 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     if not fresh and _is_finished(out, material.fingerprint, settings):
         tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
         _hold_to_limit(out, settings)
-        return Progress(**json.loads((out / "training.json").read_text())["progress"])
+        return Progress(**read_json(out / "training.json")["progress"])
     plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
     rehearsed = rehearsal(loaded, round(settings.replay * material.rows), settings.seed)
     plan = steps.with_rehearsal(plan, rehearsed, settings.epochs, settings.seed)
     wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
-    head = make_head(wrapped.model, settings)
+    head = steps.make_head(wrapped.model, settings.head_weight)
     if parallel.processes() > 1:  # everybody's weights are alike by now, his dropout is his own
         torch.manual_seed(settings.seed + parallel.rank())
     try:
@@ -98,15 +94,6 @@ def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
         )
 
 
-def make_head(model: Any, settings: TrainSettings) -> SufficiencyHead | None:
-    """The sufficiency head of a new run, beside its model; none where its loss has no weight."""
-    if settings.head_weight == 0:
-        return None
-    config = model.config.get_text_config()
-    head = SufficiencyHead(middle_layers(config.num_hidden_layers), config.hidden_size)
-    return head.to(model.device)
-
-
 def _train(
     wrapped: Wrapped,
     head: SufficiencyHead | None,
@@ -116,8 +103,7 @@ def _train(
     out: Path,
 ) -> Progress:
     model = wrapped.model
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    parameters += list(head.parameters()) if head is not None else []
+    parameters = steps.trained(model, head)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
     total = len(plan)
