@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -73,23 +74,29 @@ def test_what_was_accepted_survives_a_kill_under_load_and_is_there_once(
 
 def test_stopping_it_answers_what_was_accepted(tiny_run: Path, tmp_path: Path) -> None:
     with (
+        contextlib.ExitStack() as stack,
         serving(tiny_run, tmp_path / "service", ESCALATES) as server,
-        concurrent.futures.ThreadPoolExecutor(16) as pool,
     ):
-        bodies = [{"question": f"Why {n}?", "context": f"{CONTEXT} {n}"} for n in range(16)]
-        asked = [
-            pool.submit(httpx.post, f"{server.address}/v1/ask", json=body, timeout=60)
-            for body in bodies
-        ]
-        time.sleep(0.3)
-        os.kill(server.process.pid, signal.SIGTERM)
-        outcomes = [one.exception() or one.result().status_code for one in asked]
+        where = server.address.removeprefix("http://")
+        clients = [HTTPConnection(where, timeout=60) for _ in range(20)]
+        for client in clients:
+            stack.enter_context(contextlib.closing(client))
+            client.connect()
+        for number, client in enumerate(clients):
+            if number == 15:  # the last five are connected, and say only now what they want
+                os.kill(server.process.pid, signal.SIGTERM)
+                time.sleep(0.5)
+            _say(client, number)
+        assert [client.getresponse().status for client in clients] == [200] * 20
         server.process.wait(60)
-    answered = outcomes.count(200)
-    # Whoever had a connection is answered; who came later finds the door closed.
-    assert all(one == 200 or isinstance(one, httpx.ConnectError) for one in outcomes), outcomes
-    assert answered > 0
-    assert len(Queue(tmp_path / "service" / "queue.sqlite").items()) == answered
+        with pytest.raises(httpx.ConnectError):  # who comes now finds the door closed
+            httpx.get(f"{server.address}/readyz")
+    assert len(Queue(tmp_path / "service" / "queue.sqlite").items()) == 20
+
+
+def _say(client: HTTPConnection, number: int) -> None:
+    body = json.dumps({"question": f"Why {number}?", "context": f"{CONTEXT} {number}"})
+    client.request("POST", "/v1/ask", body, {"content-type": "application/json"})
 
 
 def test_under_overload_everyone_gets_an_answer_or_is_told_to_come_again(

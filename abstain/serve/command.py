@@ -134,14 +134,16 @@ def serve(
 def _run(running: "Service", settings: "Settings", host: str, port: int) -> None:
     import uvicorn
 
-    from abstain.serve import app
+    from abstain.serve import app, stopping
 
-    uvicorn.run(
-        app.create(running, settings),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_graceful_shutdown=int(running.seconds) + 5,
+    stopping.run(
+        uvicorn.Config(
+            app.create(running, settings),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=int(running.seconds) + 5,
+        )
     )
 
 
