@@ -68,10 +68,15 @@ def evaluate(
     metrics["contract"] = answerer.contract.to_json()
     metrics["calibration"] = calibration.to_json() if calibration is not None else None
     write_json(out / "metrics.json", metrics)
-    with replacing(out / "predictions.parquet") as temporary:
-        pq.write_table(pa.table(predictions.table()), temporary, compression="zstd")
+    store(predictions, out)
     write_text(out / "report.html", report.render(metrics, predictions, calibration))
     return metrics
+
+
+def store(predictions: Predictions, out: Path) -> None:
+    """Write ``predictions.parquet``, which `abstain.compare.read_evaluation` reads."""
+    with replacing(out / "predictions.parquet") as temporary:
+        pq.write_table(pa.table(predictions.table()), temporary, compression="zstd")
 
 
 @dataclass(frozen=True)

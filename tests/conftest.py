@@ -29,6 +29,20 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_set(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few contexts of it in each split, for what is trained many times."""
+    from abstain.groups import draw_contexts
+    from curate.record import read_fold, to_table, write_table
+
+    folder = tmp_path_factory.mktemp("small")
+    for fold, count in (("train", 40), ("validation", 8), ("test", 8)):
+        contexts = draw_contexts(read_fold(data_set, fold), count, 1)
+        rows = [row for context in contexts for row in context]
+        write_table(to_table(rows), folder / f"{fold}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random Llama of four layers and the embedded model's real tokenizer."""
     import torch

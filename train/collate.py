@@ -1,5 +1,6 @@
 """From rows to packs: the tokens that the model reads, and which of them it is taught."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,30 +21,65 @@ class Example:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]  # ends with the end token: a model that never learns it never stops
     sufficient: bool | None  # None: no question of ours, but a rehearsed reply
+    weight: float = 1.0  # of its losses
+    decline: tuple[int, ...] = ()  # what may be said instead of the answer, for …
+    reward: float = 0.0  # … so much of what the right answer earns
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
 
 
-def make_example(row: Row, tokenizer: Any, contract: Contract, end_token_id: int) -> Example:
-    """Tokenise one row. Prompt and answer are tokenised apart, as they are when serving."""
+def make_example(
+    row: Row,
+    tokenizer: Any,
+    contract: Contract,
+    end_token_id: int,
+    weight: float = 1.0,
+    reward: float = 0.0,
+) -> Example:
+    """Tokenise one row. Prompt and answer are tokenised apart, as they are when serving.
+
+    ``reward``: what declining earns where the row has an answer (`train.curriculum`).
+    """
     text = contract.prompt(tokenizer, row.context, row.question, row.history)
-    target = contract.target(row.answers, bool(row.sufficient))
+
+    def ended(reply: str) -> tuple[int, ...]:
+        return (*tokenizer.encode(reply, add_special_tokens=False), end_token_id)
+
+    sufficient = bool(row.sufficient)
+    offered = sufficient and reward > 0
     return Example(
         row_id=row.id,
         context=row.context,
         prompt=tuple(tokenizer.encode(text, add_special_tokens=False)),
-        answer=(*tokenizer.encode(target, add_special_tokens=False), end_token_id),
-        sufficient=bool(row.sufficient),
+        answer=ended(contract.target(row.answers, sufficient)),
+        sufficient=sufficient,
+        weight=weight,
+        decline=ended(contract.abstention_phrase) if offered else (),
+        reward=reward if offered else 0.0,
     )
 
 
 def tokenise(
-    rows: Sequence[Row], tokenizer: Any, contract: Contract, end_token_id: int, label: str
+    rows: Sequence[Row],
+    tokenizer: Any,
+    contract: Contract,
+    end_token_id: int,
+    label: str,
+    weighted: bool = False,
+    reward: float = 0.0,
 ) -> list[Example]:
-    """All rows of a split as examples, with a progress bar."""
+    """All rows of a split as examples, with a progress bar.
+
+    ``weighted``: each counts for as many as it stands for, by its own weight.
+    """
     bar = tqdm(rows, desc=f"tokenise {label}", unit="row", leave=False)
-    return [make_example(row, tokenizer, contract, end_token_id) for row in bar]
+    return [
+        make_example(
+            row, tokenizer, contract, end_token_id, row.weight if weighted else 1.0, reward
+        )
+        for row in bar
+    ]
 
 
 def too_long(
@@ -80,6 +116,28 @@ class Pack:
     targets: tuple[int, ...]  # those next tokens
     head_at: tuple[int, ...]  # each example's last prompt token
     sufficient: tuple[bool | None, ...]
+    owners: tuple[int, ...]  # which example each target belongs to
+    weights: tuple[float, ...]  # of the examples
+    # The same for what may be said instead, and what that earns in each example.
+    decline_at: tuple[int, ...] = ()
+    decline_targets: tuple[int, ...] = ()
+    decline_owners: tuple[int, ...] = ()
+    rewards: tuple[float, ...] = ()
+
+    @property
+    def replies(self) -> list[int]:
+        """Tokens whose next one is scored: the answers', then those of what may be said instead."""
+        return [*self.answer_at, *self.decline_at]
+
+    @property
+    def taught(self) -> float:
+        """Taught tokens, each with its example's weight."""
+        return sum(self.weights[owner] for owner in self.owners)
+
+    @property
+    def plain(self) -> bool:
+        """Whether all examples count alike, and nothing but their answers is right."""
+        return not self.decline_at and all(weight == 1 for weight in self.weights)
 
     @property
     def labelled(self) -> list[int]:
@@ -94,25 +152,41 @@ def make_pack(examples: Sequence[Example], multiple: int = 1) -> Pack:
     that models without packing need.
     """
     tree, segments = branch_out([example.prompt for example in examples])
-    answer_at: list[int] = []
-    targets: list[int] = []
-    head_at: list[int] = []
-    for example, segment in zip(examples, segments, strict=True):
-        head_at.append(tree.last(segment))
-        answer = tree.add(example.answer[:-1], segment)  # nothing is read off the end token
-        count = len(example.answer)
-        last = tree.last(answer)
-        answer_at += [head_at[-1], *range(last - count + 2, last + 1)]
-        targets += example.answer
+    answers = [
+        _hang(tree, segment, example.answer)
+        for example, segment in zip(examples, segments, strict=True)
+    ]
+    declined = [
+        _hang(tree, segment, example.decline)
+        for example, segment in zip(examples, segments, strict=True)
+    ]
     if not tree.is_chain():
         tree.add([0] * (-len(tree) % multiple))
+
+    def owners(replies: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        return tuple(owner for owner, at in enumerate(replies) for _ in at)
+
     return Pack(
         tree,
-        tuple(answer_at),
-        tuple(targets),
-        tuple(head_at),
-        tuple(e.sufficient for e in examples),
+        answer_at=tuple(itertools.chain(*answers)),
+        targets=tuple(itertools.chain(*(e.answer for e in examples))),
+        head_at=tuple(map(tree.last, segments)),
+        sufficient=tuple(e.sufficient for e in examples),
+        owners=owners(answers),
+        weights=tuple(e.weight for e in examples),
+        decline_at=tuple(itertools.chain(*declined)),
+        decline_targets=tuple(itertools.chain(*(e.decline for e in examples))),
+        decline_owners=owners(declined),
+        rewards=tuple(e.reward for e in examples),
     )
+
+
+def _hang(tree: Tree, segment: int, reply: Sequence[int]) -> list[int]:
+    """Hang a reply under a prompt; the places from which its tokens are predicted."""
+    if not reply:
+        return []
+    last = tree.last(tree.add(reply[:-1], segment))  # nothing is read off the end token
+    return [tree.last(segment), *range(last - len(reply) + 2, last + 1)]
 
 
 def pack_examples(
@@ -122,7 +196,9 @@ def pack_examples(
     contexts = [example.context for example in examples]
     own = own_lengths(contexts, [len(example.prompt) for example in examples])
     # The shortest question has a length too; the bound is one on memory, not on meaning.
-    lengths = [more + len(e.answer) + 16 for more, e in zip(own, examples, strict=True)]
+    lengths = [
+        more + len(e.answer) + len(e.decline) + 16 for more, e in zip(own, examples, strict=True)
+    ]
     return [
         [examples[index] for index in pack]
         for pack in group_by_prefix(contexts, lengths, max_rows, max_tokens)

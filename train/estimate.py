@@ -122,7 +122,7 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             gradients=gradients,
             optimizer=2 * gradients,
             activations=max(0, peak - weights - adapter - gradients),
-            logits=3 * FLOAT * len(pack.answer_at) * model.config.get_text_config().vocab_size,
+            logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
             loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
         ),
         activations_kept=by_bound[whole][1],

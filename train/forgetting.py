@@ -73,16 +73,11 @@ class Forgetting:
 def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
     """Ask a model all probes."""
     asked = probes()
+    bits = bits_a_byte(loaded)
     bar = tqdm(
-        total=len(asked.text) + len(asked.instructions) + len(asked.closed_book),
+        total=len(asked.instructions) + len(asked.closed_book),
         desc="probe", unit="probe", leave=False,
     )  # fmt: skip
-    bits = bytes_read = 0.0
-    for text in asked.text:
-        tokens = loaded.tokenizer.encode(text, add_special_tokens=False)
-        bits += nats(loaded, tokens[:1], tokens[1:]) / math.log(2)
-        bytes_read += len(text.encode()) - len(loaded.tokenizer.decode(tokens[:1]).encode())
-        bar.update()
     shares, refused, gold = {}, 0, 0.0
     for name, some in (("instructions", asked.instructions), ("closed_book", asked.closed_book)):
         replies = [_reply(loaded, probe, bar) for probe in some]
@@ -92,9 +87,17 @@ def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
         gold += sum(_gold(loaded, some))
     bar.close()
     count = len(asked.instructions) + len(asked.closed_book)
-    return Abilities(
-        bits_a_byte=bits / bytes_read, gold_nats=gold / count, refusals=refused / count, **shares
-    )
+    return Abilities(bits_a_byte=bits, gold_nats=gold / count, refusals=refused / count, **shares)
+
+
+def bits_a_byte(loaded: LoadedModel) -> float:
+    """What a model pays for plain text, comparable between tokenizers."""
+    bits = bytes_read = 0.0
+    for text in tqdm(probes().text, desc="read", unit="text", leave=False):
+        tokens = loaded.tokenizer.encode(text, add_special_tokens=False)
+        bits += nats(loaded, tokens[:1], tokens[1:]) / math.log(2)
+        bytes_read += len(text.encode()) - len(loaded.tokenizer.decode(tokens[:1]).encode())
+    return bits / bytes_read
 
 
 def _reply(loaded: LoadedModel, probe: Probe, bar: Any) -> str:

@@ -55,7 +55,9 @@ def read_material(
     for fold in ("train", "validation"):
         fold_rows = read_fold(data, fold)
         rows += fold_rows
-        examples = tokenise(fold_rows, tokenizer, contract, end_token_id, fold)
+        weighted = settings.row_weights and fold == "train"
+        reward = settings.abstain_reward
+        examples = tokenise(fold_rows, tokenizer, contract, end_token_id, fold, weighted, reward)
         if errors := too_long(fold, examples, settings.max_tokens, room(window, settings)):
             raise UserError("\n".join(errors))
         packs[fold] = pack_examples(
@@ -78,6 +80,8 @@ def room(window: int | None, settings: TrainSettings) -> int | None:
 
 def _fingerprint(rows: list[Row], settings: TrainSettings) -> str:
     texts = digest(*(row.id + row.content_hash for row in rows))
+    if settings.row_weights:
+        texts = digest(texts, *(repr(row.weight) for row in rows))
     fused = [sha256(path) for run in settings.fuse if (path := Path(run) / WEIGHTS).exists()]
     chosen = settings.model_dump_json(exclude=AFTERWARDS)
     return digest(texts, chosen, str(settings.rate), *fused)

@@ -156,8 +156,7 @@ def plan(
 ) -> Plan:
     """Estimate a run: of a data set, or of packs of a given shape."""
     if data is None:
-        shape = shape or Shape(prefix=300, rows=settings.max_rows, question=20, answer=6)
-        shape = shape or Shape()
+        shape = shape or Shape(rows=settings.max_rows)
         found = estimate(settings, shape.pack(), again=shape.rows < settings.rows_per_step)
         return Plan(settings, found, None, None, strategies(found, gpus, gpu_memory))
     tokenizer, end_token_id, bound = load_tokenizer(settings.model)

@@ -22,6 +22,8 @@ def rehearsal(loaded: LoadedModel, count: int, seed: int) -> list[Example]:
 
     They carry no label: the sufficiency head learns nothing from them.
     """
+    if count == 0:
+        return []
     asked = itertools.islice(itertools.cycle(probes().rehearsal), count)
     found = []
     for number, question in enumerate(tqdm(asked, "rehearse", count, unit="reply", leave=False)):

@@ -1,11 +1,25 @@
 """The settings of a training run: typed, with defaults that were measured (see README)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from curate.errors import UserError
 from train.methods import METHODS, Name
+
+
+def _why(reason: str) -> dict[str, JsonValue]:
+    """Where a default comes from, printed by `train settings`."""
+    return {"why": reason}
 
 
 class TrainSettings(BaseModel):
@@ -15,10 +29,27 @@ class TrainSettings(BaseModel):
 
     model: str = Field("smollm2-135m", description="hub id, local folder, or smollm2-135m")
     method: Name = Field("lora", description="what is trained (see `train run --help`)")
-    rank: int = Field(16, ge=1, description="rank r of LoRA and its kin; sparse: as many weights")
-    alpha: int = Field(32, gt=0, description="LoRA scale: updates count alpha / r")
+    rank: int = Field(
+        16,
+        ge=1,
+        description="rank r of LoRA and its kin; sparse: as many weights",
+        json_schema_extra=_why("on one task little is gained above 8 (Hu et al. 2021, table 6)"),
+    )
+    alpha: int = Field(
+        32,
+        gt=0,
+        description="LoRA scale: updates count alpha / r",
+        json_schema_extra=_why(
+            "twice the default rank; dividing by r keeps the best rate nearly the same at every "
+            "rank (Hu et al. 2021, section 4.1)"
+        ),
+    )
     dropout: float = Field(
-        0.1, ge=0, lt=1, description="dropout of LoRA and bottlenecks, later MC dropout's"
+        0.1,
+        ge=0,
+        lt=1,
+        description="dropout of LoRA and bottlenecks, later MC dropout's",
+        json_schema_extra=_why("QLoRA's for models up to 13B (Dettmers et al. 2023)"),
     )
     dropout_mask: Literal["shared", "token"] = Field(
         "shared", description="a mask for all tokens of a pass (fast), or one for each token"
@@ -28,18 +59,46 @@ class TrainSettings(BaseModel):
     fuse: list[str] = Field([], description="runs of --method bottleneck, for adapterfusion")
     density: float = Field(0.005, gt=0, lt=1, description="share of weights diffpruning changes")
     top_layers: int = Field(4, ge=1, description="highest blocks that selective and low-lr train")
-    epochs: float = Field(3.0, gt=0, description="passes over the train split, may be fractional")
+    epochs: float = Field(
+        3.0,
+        gt=0,
+        description="passes over the train split, may be fractional",
+        json_schema_extra=_why("of 2 to 4 for labelled answers (Devlin et al. 2019)"),
+    )
     learning_rate: float | None = Field(None, gt=0, description="none given: the method's own")
     optimizer: Literal["adamw", "adam"] = Field(
-        "adamw", description="adam counts weight decay into the gradient"
+        "adamw",
+        description="adam counts weight decay into the gradient",
+        json_schema_extra=_why("decay apart from the gradient (Loshchilov and Hutter 2019)"),
     )
-    warmup: float = Field(0.05, ge=0, le=1, description="share of steps with a rising rate")
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    warmup: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of steps with a rising rate",
+        json_schema_extra=_why("between QLoRA's 0.03 and BERT's 0.1"),
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="pull of every trained weight towards zero",
+        json_schema_extra=_why("BERT's (Devlin et al. 2019) and AdamW's own"),
+    )
+    clip: float = Field(
+        1.0,
+        gt=0,
+        description="largest gradient norm",
+        json_schema_extra=_why("BERT's; bounds what one odd batch does (Pascanu et al. 2013)"),
+    )
     head_weight: float = Field(
         3.0, ge=0, description="weight of the sufficiency head's loss; 0: no head"
     )
-    rows_per_step: int = Field(12, ge=1, description="rows behind one optimiser step")
+    rows_per_step: int = Field(
+        12,
+        ge=1,
+        description="rows behind one optimiser step",
+        json_schema_extra=_why("near QLoRA's 16; as many as one shared-prefix pack holds"),
+    )
     max_rows: int = Field(12, ge=1, description="rows in one shared-prefix pack")
     max_tokens: int = Field(1024, ge=16, description="tokens a row may have, prompt and answer")
     replay: float = Field(
@@ -49,6 +108,22 @@ class TrainSettings(BaseModel):
         0.0,
         ge=0,
         description="learn them as divergence from the base, with this weight; 0: as answers",
+    )
+    row_weights: bool = Field(
+        False, description="a row counts for as many questions as it stands for (its weight)"
+    )
+    refusal_aware: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="an answer that the untrained model does not find counts so much less, "
+        "and what it should not have answered so much more",
+    )
+    abstain_reward: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="what declining earns where there is an answer; the answer earns 1",
     )
     average: float = Field(
         1.0, gt=0, le=1, description="share of what training changed that is kept in the end"
@@ -104,3 +179,17 @@ class TrainSettings(BaseModel):
     def _absolute(cls, name: str) -> str:
         """A run knows its base by this name, and is asked from other folders."""
         return str(Path(name).resolve()) if Path(name, "config.json").exists() else name
+
+
+def changed(settings: TrainSettings, values: dict[str, Any]) -> TrainSettings:
+    """The same settings but for some; `UserError` that names what is wrong with them."""
+    try:
+        return TrainSettings.model_validate(settings.model_dump() | values)
+    except ValidationError as error:
+        raise UserError("\n".join(map(_problem, error.errors()))) from error
+
+
+def _problem(error: Any) -> str:
+    """One of pydantic's errors; without a place where it is about several settings."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"--{str(error['loc'][0]).replace('_', '-')}: {message}" if error["loc"] else message

@@ -39,8 +39,8 @@ class Losses:
 
     answer: float = 0.0
     head: float = 0.0
-    tokens: int = 0  # taught
-    rows: int = 0
+    tokens: float = 0.0  # taught, and labelled rows, both by their rows' weights
+    rows: float = 0.0
     read: int = 0  # tokens that the model saw, a shared prefix once
 
     def add(self, other: "Losses") -> None:
@@ -53,7 +53,7 @@ class Losses:
 
     def means(self, head_weight: float) -> dict[str, float]:
         """Loss per supervised token, per row (head), and the sum that is minimised."""
-        answer, head = self.answer / max(1, self.tokens), self.head / max(1, self.rows)
+        answer, head = self.answer / (self.tokens or 1), self.head / (self.rows or 1)
         return {"answer": answer, "head": head, "total": answer + head_weight * head}
 
 
@@ -116,8 +116,8 @@ class Scored:
         return Losses(
             self.answer.item(),
             self.head.item(),
-            tokens=len(self.pack.targets),
-            rows=len(self.pack.labelled),
+            tokens=self.pack.taught,
+            rows=sum(self.pack.weights[number] for number in self.pack.labelled),
             read=len(self.pack.tree),
         )
 
@@ -135,19 +135,44 @@ def pack_losses(
 
     Logits are computed only where an answer token or the end token is to be predicted.
     """
-    count, rows = len(pack.answer_at), len(pack.head_at)
-    at = [*pack.answer_at, *pack.head_at]
+    count, rows = len(pack.replies), len(pack.head_at)
+    at = [*pack.replies, *pack.head_at]
     at += at[-1:] * (-len(at) % LOGITS_MULTIPLE)
     output = forward(model, pack.tree, at, head.layers if head else ())
-    targets = torch.tensor(pack.targets, device=output.logits.device)
-    answer = functional.cross_entropy(output.logits[:count], targets, reduction="sum")
+    answer = answer_loss(output.logits[:count], pack)
     if head is None:
         return answer, answer.new_zeros(()), answer.new_zeros(0)
     logits = head(output.hidden[count : count + rows][pack.labelled])
     labels = [float(label) for label in pack.sufficient if label is not None]
     label = torch.tensor(labels, device=logits.device)
-    read_out = functional.binary_cross_entropy_with_logits(logits, label, reduction="sum")
+    weight = torch.tensor([pack.weights[i] for i in pack.labelled], device=logits.device)
+    read_out = functional.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
     return answer, read_out, logits
+
+
+def answer_loss(logits: Tensor, pack: Pack) -> Tensor:
+    """Summed loss of the replies from their logits [answers' and declines' tokens, vocabulary].
+
+    Of an answer, its negative log-likelihood. Where declining earns a part λ of what the answer
+    does, −log(p(answer) + λ·p(phrase)): the logarithm of the reward to be expected, in which each
+    reply's likelihood counts by its share of that reward (Liu et al. 2019, "Deep Gamblers").
+    """
+    targets = torch.tensor([*pack.targets, *pack.decline_targets], device=logits.device)
+    if pack.plain:
+        return functional.cross_entropy(logits, targets, reduction="sum")
+    nats = functional.cross_entropy(logits, targets, reduction="none")
+    answer = _by_owner(nats[: len(pack.targets)], pack.owners, pack)
+    if pack.decline_at:
+        decline = _by_owner(nats[len(pack.targets) :], pack.decline_owners, pack)
+        reward = torch.tensor(pack.rewards, device=logits.device).log()
+        answer = -torch.logaddexp(-answer, reward - decline)
+    return (answer * torch.tensor(pack.weights, device=logits.device)).sum()
+
+
+def _by_owner(nats: Tensor, owners: Sequence[int], pack: Pack) -> Tensor:
+    """Sums [examples] over the tokens of each."""
+    index = torch.tensor(owners, device=nats.device)
+    return nats.new_zeros(len(pack.weights)).index_add(0, index, nats)
 
 
 def divergence(model: Any, pack: Pack) -> Tensor:
@@ -207,8 +232,10 @@ def trained(*modules: Any) -> list[Any]:
 def counts(batch: Batch) -> Losses:
     """The taught tokens and labelled rows of a step, and no losses yet."""
     return Losses(
-        tokens=sum(len(example.answer) for pack in batch for example in pack),
-        rows=sum(example.sufficient is not None for pack in batch for example in pack),
+        tokens=sum(example.weight * len(example.answer) for pack in batch for example in pack),
+        rows=sum(
+            example.weight for pack in batch for example in pack if example.sufficient is not None
+        ),
     )
 
 
@@ -241,7 +268,8 @@ def backward(
                 scored = Scored(answer, answer.new_zeros(()), [], pack)
             else:
                 scored = score_pack(model, None if rehearsed else head, pack)
-        loss = scored.answer / total.tokens + head_weight * scored.head / max(1, total.rows)
+        answer, read_out = scored.answer / (total.tokens or 1), scored.head / (total.rows or 1)
+        loss = answer + head_weight * read_out
         loss.backward()
         done.add(scored.losses())
     return done

@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,8 +20,10 @@ from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
+from curate.record import read_fold
 from train import checkpoint, out_of_memory, parallel, precision, steps
 from train.checkpoint import Progress
+from train.curriculum import refusal_aware
 from train.forgetting import forgetting
 from train.material import Material, read_material
 from train.memory import limit_kernel_cache, peak_memory, release_memory
@@ -31,8 +34,16 @@ from train.rehearsal import rehearsal
 from train.settings import TrainSettings
 
 
-def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> Progress:
+def run(
+    data: Path,
+    out: Path,
+    settings: TrainSettings,
+    fresh: bool = False,
+    watch: Callable[[Progress], None] | None = None,
+) -> Progress:
     """Fine-tune ``settings.model`` on the data set in ``data`` and write the run to ``out``.
+
+    ``watch`` is told after every validation; what it raises ends the training.
 
     Killed at any moment and started again with the same arguments, it goes on from its last
     checkpoint and ends with the same weights as an uninterrupted run.
@@ -51,9 +62,12 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
     )
     if not fresh and _is_finished(out, material.fingerprint, settings):
-        tqdm.write(f"{out}: already trained with these settings on these data (--fresh to redo)")
+        say(f"{out}: already trained with these settings on these data (--fresh to redo)")
         _hold_to_limit(out, settings)
         return Progress(**read_json(out / "training.json")["progress"])
+    if settings.refusal_aware:
+        rows = read_fold(data, "train")
+        material.train = refusal_aware(material.train, rows, loaded, settings, out)
     plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
     rehearsed = rehearsal(loaded, round(settings.replay * material.rows), settings.seed)
     plan = steps.with_rehearsal(plan, rehearsed, settings.epochs, settings.seed)
@@ -63,7 +77,7 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
     if parallel.processes() > 1:  # everybody's weights are alike by now, his dropout is his own
         torch.manual_seed(settings.seed + parallel.rank())
     try:
-        progress = _train(wrapped, head, plan, material, settings, out)
+        progress = _train(wrapped, head, plan, material, settings, out, watch)
     except RuntimeError as error:
         if not out_of_memory.is_one(error):
             raise
@@ -75,6 +89,11 @@ def run(data: Path, out: Path, settings: TrainSettings, fresh: bool = False) -> 
         del loaded, wrapped  # what follows loads two models of its own
         _hold_to_limit(out, settings)
     return progress
+
+
+def say(note: str) -> None:
+    """Tell the user above the progress bars; stdout is for the result, which may be JSON."""
+    tqdm.write(note, file=sys.stderr)
 
 
 def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
@@ -101,6 +120,7 @@ def _train(
     material: Material,
     settings: TrainSettings,
     out: Path,
+    watch: Callable[[Progress], None] | None,
 ) -> Progress:
     model = wrapped.model
     parameters = steps.trained(model, head)
@@ -154,6 +174,8 @@ def _train(
 
         if progress.step in evaluate_at and material.validation:
             _evaluate(model, head, material, settings, progress, out, autocast)
+            if watch is not None:
+                watch(progress)
         if progress.step % settings.checkpoint_every == 0 or progress.step == total:
             release_memory()
             checkpoint.save(
@@ -184,7 +206,7 @@ def _evaluate(
     means = steps.evaluate(model, head, bar, settings.head_weight, autocast)
     progress.evaluations.append({"step": progress.step, **means})
     if not others:
-        tqdm.write(
+        say(
             f"step {progress.step}: validation loss {means['total']:.4f} "
             f"(answer {means['answer']:.4f}, head {means['head_calibrated']:.4f}, "
             f"head's AUROC {means.get('head_auroc', float('nan')):.3f})"

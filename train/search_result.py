@@ -1,0 +1,88 @@
+"""What a search has come to, for a person and for a program."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from curate.bootstrap import Interval
+from curate.console import interval, table
+
+_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped early"}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial."""
+
+    number: int
+    state: str
+    settings: dict[str, Any]
+    value: float | None
+    seconds: float | None
+    note: str  # why it failed or was stopped
+
+
+@dataclass(frozen=True)
+class Found:
+    """The study's trials, and whether the best of them beats the defaults on other rows."""
+
+    metric: str
+    defaults: float  # of the settings as they were, on the validation split
+    best: Tried | None  # None: no trial has come to its end
+    tried: list[Tried]
+    importances: dict[str, float]  # share of what the metric varied by; they sum to 1
+    gains: dict[str, Interval]  # best minus defaults on the test split, by metric
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """For a person."""
+        lines = [
+            (
+                one.number,
+                one.state,
+                "–" if one.value is None else f"{one.value:.4f}",
+                "" if one.seconds is None else f"{one.seconds:.0f}",
+                ", ".join(f"{name} {_short(value)}" for name, value in one.settings.items()),
+                one.note,
+            )
+            for one in self.tried
+        ]
+        header = ("trial", "", self.metric, "s", "settings", "")
+        parts = [table(header, lines), f"defaults: {self.metric} {self.defaults:.4f} (validation)"]
+        if self.importances:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.importances.items())
+            parts.append(f"what it varied with: {shares}")
+        parts.append(self._verdict())
+        return "\n".join(parts)
+
+    def _verdict(self) -> str:
+        if self.best is None:
+            return "no trial came to its end: nothing is recommended"
+        if not self.gains:
+            return "the defaults were the best: nothing to change"
+        # What may be searched for and is not there is a loss, which the test split has none of.
+        name = self.metric if self.metric in self.gains else "f1"
+        gain = self.gains[name]
+        low, high = gain["low"], gain["high"]
+        text = f"trial {self.best.number} against the defaults on the test split: {name} "
+        text += interval(gain)
+        if low is None or high is None or low <= 0 <= high:
+            return f"{text}: that may be chance; the defaults are as good a choice"
+        return f"{text}: not chance, at 95 %; its settings are in best.yaml"
+
+
+def tried(trial: FrozenTrial) -> Tried:
+    """What the study keeps of a trial."""
+    seconds = trial.duration.total_seconds() if trial.duration is not None else None
+    state = _STATES.get(trial.state, "failed")
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    note = trial.user_attrs.get("note", "")
+    return Tried(trial.number, state, trial.user_attrs["settings"], value, seconds, note)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
