@@ -57,7 +57,7 @@ def prune(model: str, out: Path, by: By, sparsity: float, data: Path | None = No
         raise UserError(f"{model}: is a run; prune its base, and fine-tune that")
     writable_folder(out)
     before = bits_a_byte(loaded)
-    if data is None:
+    if by == "magnitude" or data is None:
         for block in tqdm(decoder(loaded.model).layers, desc="prune", unit="block"):
             for layer in linear(block):
                 zero(layer.weight, layer.weight.abs(), sparsity)

@@ -30,7 +30,7 @@ from curate.files import read_json, writable_folder, write_json, write_text
 from curate.record import digest, read_fold
 from train import trainer
 from train.checkpoint import Progress
-from train.search_result import Found, tried
+from train.search_result import LOWER, Found, tried
 from train.settings import TrainSettings, changed
 from train.space import Space, holds, sampler, value_of
 
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 STUDY, BEST, RESULT, DEFAULTS = "study.sqlite", "best.yaml", "search.json", "defaults"
 LOSS = "loss"
-# Of these less is better.
-_LOWER = {"aurc", "e_aurc", "augrc", "ece", "brier", "selective_risk", LOSS}
 METRICS = (
     LOSS, "coverage_at_risk_05", "coverage_at_risk_10", "coverage_at_risk_20", "em", "f1",
     "has_ans_f1", "no_ans_accuracy", "abstention_f1", "auroc_sufficient", "auroc_correct", "aurc",
@@ -62,7 +60,7 @@ class Search:
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
         """Whether more or less of the metric is wanted."""
-        return "minimize" if self.metric in _LOWER else "maximize"
+        return "minimize" if self.metric in LOWER else "maximize"
 
 
 def search(plan: Search, trials: int, minutes: float | None = None) -> Found:

@@ -8,6 +8,8 @@ from optuna.trial import FrozenTrial, TrialState
 from curate.bootstrap import Interval
 from curate.console import interval, table
 
+# Of these less is better.
+LOWER = {"aurc", "e_aurc", "augrc", "ece", "brier", "selective_risk", "loss"}
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped early"}
 
 
@@ -72,6 +74,8 @@ class Found:
         text += interval(gain)
         if low is None or high is None or low <= 0 <= high:
             return f"{text}: that may be chance; the defaults are as good a choice"
+        if (high < 0) != (name in LOWER):
+            return f"{text}: worse than the defaults, and not by chance; keep those"
         return f"{text}: not chance, at 95 %; its settings are in best.yaml"
 
 
