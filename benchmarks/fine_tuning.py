@@ -3,17 +3,19 @@
 Everything is done in processes of its own, and once: stopped and started again, a table goes on.
 """
 
+import itertools
 import json
-import random
 import subprocess
 import sys
-from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from abstain.groups import draw_contexts
+from benchmarks import markdown
 from benchmarks.demo import BIN
 from benchmarks.paths import ROOT
-from curate.console import interval
+from curate.console import interval, table
 from curate.files import write_json
 from curate.record import Row, read_fold, to_table, write_table
 
@@ -25,15 +27,7 @@ HEADER = ("M trained", "GiB", "s", "F1", "F1, answerable", "unanswerable, declin
 
 def some(rows: list[Row], count: int) -> list[Row]:
     """So many rows: whole contexts, drawn by seed, the last one cut."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.context].append(row)
-    names = random.Random(11).sample(sorted(groups), len(groups))
-    found: list[Row] = []
-    for name in names:
-        if len(found) < count:
-            found += groups[name]
-    return found[:count]
+    return list(itertools.chain.from_iterable(draw_contexts(rows, count, 11)))[:count]
 
 
 def split(data: Path, out: Path, rows: int) -> None:
@@ -106,3 +100,18 @@ def line(name: str, found: dict[str, Any]) -> tuple[str, ...]:
         f"{forgot['before']['closed_book']:.2f} → {forgot['after']['closed_book']:.2f}",
         f"{forgot['after']['refusals']:.2f}",
     )
+
+
+def tabulate(out: Path, what: str, runs: Iterable[tuple[str, Path]]) -> str:
+    """Judge runs, each as soon as it is trained, beside the untrained model; print and return all.
+
+    ``what`` names the first column, and with ``.json`` the file of the numbers.
+    """
+    found = {"untrained": judged(out, "untrained", None)}
+    for name, run in runs:
+        found[name] = judged(out, run.name, run)
+        print(*line(name, found[name]), sep="  ", flush=True)
+    header, lines = (what, *HEADER), [line(name, one) for name, one in found.items()]
+    print(table(header, lines))
+    write_json(out / f"{what}.json", found)
+    return markdown.table(header, lines)

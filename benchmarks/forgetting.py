@@ -2,18 +2,16 @@
 
     python -m benchmarks.forgetting --data DIR [--rows 256] [--epochs 2] [--docs docs/forgetting.md]
 
-The same rows and judges as `benchmarks.methods`, whose folder's data it shares; stopped and started
-again, it goes on where it was.
+The same rows and judges as in `benchmarks.methods`; stopped and started again, it goes on where it
+was.
 """
 
 import argparse
 from pathlib import Path
 
-from benchmarks import markdown
-from benchmarks.fine_tuning import HEADER, judged, line, split, trained
+from benchmarks.fine_tuning import split, tabulate, trained
 from benchmarks.paths import ROOT
-from curate.console import table
-from curate.files import write_json, write_text
+from curate.files import write_text
 
 # What each changes of `train run`'s defaults.
 MEASURES: dict[str, tuple[object, ...]] = {
@@ -29,6 +27,13 @@ MEASURES: dict[str, tuple[object, ...]] = {
 }
 
 
+def run_of(out: Path, name: str, epochs: float) -> Path:
+    """A run with one countermeasure."""
+    return trained(
+        out, name.replace(",", "").replace(" ", "-"), "--epochs", epochs, *MEASURES[name]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -38,16 +43,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     split(given.data, given.out, given.rows)
-    found = {"untrained": judged(given.out, "untrained", None)}
-    for name, options in MEASURES.items():
-        folder = name.replace(",", "").replace(" ", "-")
-        run = trained(given.out, folder, "--epochs", given.epochs, *options)
-        found[name] = judged(given.out, folder, run)
-        print(*line(name, found[name]), sep="  ", flush=True)
-    header = ("against forgetting", *HEADER)
-    lines = [line(name, one) for name, one in found.items()]
-    print(table(header, lines))
-    write_json(given.out / "forgetting.json", found)
+    runs = ((name, run_of(given.out, name, given.epochs)) for name in MEASURES)
+    found = tabulate(given.out, "forgetting", runs)
     if given.docs:
         options = "\n".join(
             f"- {name}: `train run {' '.join(map(str, some))}`"
@@ -60,7 +57,7 @@ def main() -> None:
             "them, the embedded model, LoRA unless another method is named, one seed. The columns "
             "are those of [docs/methods.md](methods.md).\n\n"
         )
-        write_text(given.docs, f"{heading}{markdown.table(header, lines)}\n\n{options}\n")
+        write_text(given.docs, f"{heading}{found}\n\n{options}\n")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ Stopped and started again, it goes on where it was.
 import argparse
 from pathlib import Path
 
-from benchmarks import markdown
-from benchmarks.fine_tuning import HEADER, judged, line, split, trained
+from benchmarks.fine_tuning import split, tabulate, trained
 from benchmarks.paths import ROOT
-from curate.console import table
-from curate.files import write_json, write_text
+from curate.files import write_text
 from train.methods import METHODS
 
 
@@ -40,14 +38,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     split(given.data, given.out, given.rows)
-    found = {"untrained": judged(given.out, "untrained", None)}
-    for method in given.methods:
-        found[method] = judged(given.out, method, run_of(given.out, method, given.epochs))
-        print(*line(method, found[method]), sep="  ", flush=True)
-    header = ("method", *HEADER)
-    lines = [line(method, one) for method, one in found.items()]
-    print(table(header, lines))
-    write_json(given.out / "methods.json", found)
+    runs = ((name, run_of(given.out, name, given.epochs)) for name in given.methods)
+    found = tabulate(given.out, "methods", runs)
     if given.docs:
         heading = (
             "# Ways of fine-tuning\n\nWritten by `python -m benchmarks.methods --data DIR --docs "
@@ -58,7 +50,7 @@ def main() -> None:
             "before and after, `over-refusal` the share of everyday questions and instructions "
             "that now get the abstention phrase (`train forgetting`).\n\n"
         )
-        write_text(given.docs, heading + markdown.table(header, lines) + "\n")
+        write_text(given.docs, f"{heading}{found}\n")
 
 
 if __name__ == "__main__":

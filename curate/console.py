@@ -41,6 +41,13 @@ def show(value: Any, text: str, as_json: bool) -> None:
     click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
 
 
+def say(note: str) -> None:
+    """Tell the user above progress bars; stdout is for the result, which may be JSON."""
+    from tqdm import tqdm
+
+    tqdm.write(note, file=sys.stderr)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
 

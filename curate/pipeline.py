@@ -11,7 +11,6 @@ step reads a clock or a random state of the machine: the same inputs give the sa
 import dataclasses
 import functools
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from curate import clean, dataset, dedup, folds, split, task
 from curate import recipe as recipes
 from curate.audit import balance
 from curate.chat import without_password
+from curate.console import say
 from curate.errors import UserError
 from curate.files import exists, read_json, sha256
 from curate.insufficient import contrast, derive
@@ -89,8 +89,7 @@ def build(recipe_path: Path, out: Path, workers: int = 1, fresh: bool = False) -
     recipe = recipes.load(recipe_path)
     fingerprint = _fingerprint(recipe)
     if not fresh and dataset.is_complete(out, fingerprint):
-        note = f"{out}: already built from this recipe and these sources (--fresh to redo)"
-        tqdm.write(note, file=sys.stderr)  # stdout is for the result, which may be JSON
+        say(f"{out}: already built from this recipe and these sources (--fresh to redo)")
         shutil.rmtree(out / ".build", ignore_errors=True)  # of a build killed at the very end
         manifest: dict[str, Any] = read_json(out / "manifest.json")
         return manifest

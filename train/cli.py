@@ -333,7 +333,8 @@ def export(
     """Write RUN as others serve it; done only where it answers and declines as RUN does.
 
     Both are asked the same validation prompts. What the comparison finds is written beside the
-    export. A threshold of `abstain calibrate` does not go along: calibrate what you serve.
+    export. Neither the sufficiency head nor a threshold goes along: calibrate the server that has
+    it, after `abstain connect`.
     """
     from train import export as exporting
 

@@ -30,7 +30,7 @@ from curate.record import Row, read_fold, read_parquet
 from curate.text import normalise
 from train.estimate import GIB
 from train.forgetting import forgetting
-from train.learning_curve import SECONDS, SHARES, Curve, judge, learning_curve
+from train.learning_curve import SECONDS, Curve, judge, learning_curve, part_folder
 from train.plan import plan
 from train.probes import chat, reply
 from train.settings import TrainSettings
@@ -101,7 +101,7 @@ def measure(
         raise UserError(f"--goal {metric}: no metric to set a goal on; {', '.join(METRICS)}")
     planned = plan(settings, data)
     curve = learning_curve(data, out / "curve", settings, metric, goal)
-    run = out / "curve" / f"{SHARES[-1]:.0%}".rstrip("%")
+    run = part_folder(out / "curve")
     trained = Untrained("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
     untrained = [
         _judged(settings, data, out / "untrained" / str(count), metric, count)
@@ -155,8 +155,8 @@ def _judged(settings: TrainSettings, data: Path, out: Path, metric: str, shots: 
         drawn = draw_shots(read_fold(data, "train"), shots, contract, settings.seed)
         return load(settings.model, replace(contract, shots=drawn))
 
-    raw = judge(read_fold(data, "validation"), out, answering)
-    score = intervals(partial(_score, raw, metric), read_evaluation(out).groups)["score"]
+    found = judge(read_fold(data, "validation"), out, answering)
+    score = intervals(partial(_score, found.raw, metric), found.groups)["score"]
     return Untrained(_name(shots), score, _milliseconds(out))
 
 

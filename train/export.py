@@ -6,6 +6,7 @@ and is put in its place only where it decides alike.
 """
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,6 @@ from curate.files import read_json, writable_folder, write_json
 from curate.record import Row, read_fold
 
 Kind = Literal["merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0"]
-KINDS: tuple[Kind, ...] = ("merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0")
 # Adapters of PEFT whose work can be done by the base's own weights.
 _MERGING = {"LORA", "ADALORA", "IA3", "LN_TUNING", "SHIRA"}
 REPORT = "export.json"
@@ -84,8 +84,8 @@ def export(
     """
     if out.exists():
         raise UserError(f"{out}: is there already; remove it, or give another name")
-    rows = [row for group in draw_contexts(read_fold(data, "validation"), prompts, 13)
-            for row in group][:prompts]  # fmt: skip
+    contexts = draw_contexts(read_fold(data, "validation"), prompts, 13)
+    rows = list(itertools.chain.from_iterable(contexts))[:prompts]
     if not rows:
         raise UserError(f"{data}: has no validation split to compare on")
     unchecked = out.with_name(f"{out.name}.unchecked")

@@ -7,6 +7,7 @@ judged rows, which gives what is read off it an interval. One training run stand
 much another seed would have changed is not in the interval.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from abstain.answer import Answering
 from abstain.answerer import load_answerer
-from abstain.compare import read_evaluation
+from abstain.compare import Evaluation, read_evaluation
 from abstain.evaluate import store
 from abstain.groups import draw_contexts
 from abstain.metrics import Judged, compute
@@ -30,6 +31,7 @@ from curate.record import Row, read_fold, to_table, write_table
 from train import trainer
 from train.settings import TrainSettings
 
+SECONDS = "seconds.json"
 SHARES = (0.1, 0.25, 0.5, 1.0)
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)
 _FURTHER = (2.0, 4.0)  # times as many rows: farther than that nothing is claimed
@@ -107,16 +109,21 @@ def learning_curve(
         raise UserError(f"{data}: has no validation split to judge a learning curve on")
     sizes, evaluations = [], []
     for share in SHARES:
-        part = [r for group in draw_contexts(train, round(share * len(train)), settings.seed)
-                for r in group]  # fmt: skip
-        folder = out / f"{share:.0%}".rstrip("%")
+        contexts = draw_contexts(train, round(share * len(train)), settings.seed)
+        part = list(itertools.chain.from_iterable(contexts))
+        folder = part_folder(out, share)
         stored = _stored(folder, part, judged_on)
         trainer.run(stored, folder / "run", settings)
         answering = partial(load_answerer, str(folder / "run"))
         evaluations.append(judge(judged_on, folder / "evaluation", answering))
         sizes.append(len(part))
-    groups = read_evaluation(out / f"{SHARES[-1]:.0%}".rstrip("%") / "evaluation").groups
-    return draw_on(sizes, evaluations, groups, metric, goal)
+    judged = [evaluation.raw for evaluation in evaluations]
+    return draw_on(sizes, judged, evaluations[-1].groups, metric, goal)
+
+
+def part_folder(out: Path, share: float = SHARES[-1]) -> Path:
+    """Where a curve in ``out`` keeps what it has made of this share of the rows: data, run, …"""
+    return out / f"{100 * share:.0f}"
 
 
 def _stored(folder: Path, train: Sequence[Row], validation: Sequence[Row]) -> Path:
@@ -127,17 +134,14 @@ def _stored(folder: Path, train: Sequence[Row], validation: Sequence[Row]) -> Pa
     return data
 
 
-SECONDS = "seconds.json"
-
-
-def judge(rows: Sequence[Row], out: Path, answering: Callable[[], Answering]) -> Judged:
+def judge(rows: Sequence[Row], out: Path, answering: Callable[[], Answering]) -> Evaluation:
     """What a model says itself of labelled rows; read where it has been judged before."""
     if not (out / SECONDS).exists():
         writable_folder(out)
         answerer = answering()
         store(predict(answerer, [row for row in rows if row.sufficient is not None], "judge"), out)
         write_json(out / SECONDS, answerer.seconds["answer"] / len(rows))
-    return read_evaluation(out).raw
+    return read_evaluation(out)
 
 
 def draw_on(

@@ -17,7 +17,7 @@ from typing import Any
 
 from abstain.answerer import Answerer, load_answerer
 from abstain.head import FILE as HEAD_FILE
-from abstain.model import quiet_peft
+from abstain.model import device, quiet_peft
 from abstain.predict import answer_all
 from abstain.run import RunFile, read_run_file, write_card
 from curate.contract import Contract
@@ -28,7 +28,6 @@ from train.material import room
 from train.memory import limit_kernel_cache, peak_memory
 from train.settings import TrainSettings
 
-_KIND = "peft_type"
 _UNTOLD = "its context does not suffice, its parent has no answer, and the run declines it already"
 
 
@@ -89,7 +88,7 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
     """
     if out.resolve() == run.resolve():
         raise UserError(f"{out}: is the run itself; give another folder")
-    kind = read_json(run / "adapter_config.json").get(_KIND)
+    kind = read_json(run / "adapter_config.json").get("peft_type")
     if kind != "LORA":
         raise UserError(f"{run}: preferences are for runs of lora, rslora or dora, not {kind}")
     writable_folder(out)
@@ -144,7 +143,7 @@ def _train(
         max_length=room(before.max_tokens, before),
         gradient_checkpointing=False,
         bf16=False,
-        use_cpu=not _has_accelerator(),
+        use_cpu=device().type == "cpu",
         report_to="none",
         save_strategy="no",
         logging_steps=1,
@@ -163,12 +162,6 @@ def _train(
     shutil.rmtree(out / "trl", ignore_errors=True)
     told = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return time.perf_counter() - started, told
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _write(run: Path, out: Path, answerer: Answerer, training: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model, quiet_peft, window
 from abstain.prefix import supports_packing
 from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
+from curate.console import say
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
@@ -89,11 +89,6 @@ def run(
         del loaded, wrapped  # what follows loads two models of its own
         _hold_to_limit(out, settings)
     return progress
-
-
-def say(note: str) -> None:
-    """Tell the user above the progress bars; stdout is for the result, which may be JSON."""
-    tqdm.write(note, file=sys.stderr)
 
 
 def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
