@@ -147,6 +147,12 @@ def _decide(data: Path | None, out: Path | None, goal: str, settings: Any, as_js
 @click.option("--dropout", type=float, help="Dropout of LoRA and bottleneck adapters.")
 @click.option("--top-layers", type=int, help="Blocks that selective and low-lr train.")
 @click.option("--fuse", multiple=True, metavar="RUN", help="For adapterfusion; twice or more.")
+@click.option(
+    "--base-bits", type=click.Choice([4, 8]), help="Keep the base's linear weights in so many."
+)
+@click.option(
+    "--optimizer", type=click.Choice(["adamw", "adam", "adamw8bit"]), help="adamw, unless given."
+)
 @click.option("--head-weight", type=float, help="Weight of the sufficiency head; 0: no head.")
 @click.option("--replay", type=float, help="Rehearsed replies of the base for each row, e.g. 0.2.")
 @click.option("--kl", type=float, help="Learn those as divergence from the base, weighted so.")

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from abstain import quantised
 from abstain.head import SufficiencyHead
 from abstain.model import EMBEDDED, embedded_folder, model_config
-from train import precision, steps
+from train import optimizers, precision, steps
 from train.collate import Example, Pack, make_pack
 from train.meter import Meter, without_contents
 from train.methods import wrap
@@ -111,17 +112,18 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         bounds = {0, whole, min(settings.recompute_above, whole)}  # two of them may be the same
         by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
         peak, _ = by_bound[min(settings.recompute_above, whole)]
+        saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     return Estimate(
         parameters=base + numbers,
         trained=numbers,
         memory=Memory(
             framework=FRAMEWORK,
-            weights=weights,
+            weights=weights - saved,
             adapter=adapter,
             gradients=gradients,
-            optimizer=2 * gradients,
-            activations=max(0, peak - weights - adapter - gradients),
+            optimizer=round(numbers * optimizers.bytes_a_weight(settings)),
+            activations=max(0, peak - weights - adapter - gradients) + buffer,
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
             loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
         ),
@@ -129,9 +131,26 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         activations_recomputed=by_bound[0][1],
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
-        checkpoint_on_disk=4 * gradients,  # the last and the best, and what Adam keeps
+        # The last and the best, and what the optimiser keeps.
+        checkpoint_on_disk=2 * gradients + round(numbers * optimizers.bytes_a_weight(settings)),
         tokens=len(pack.tree),
     )
+
+
+def _quantised(model: Any, settings: TrainSettings) -> tuple[int, int]:
+    """Bytes that fewer bits save of a model's frozen weights, and that using them takes.
+
+    All linear layers but the output are quantised; one at a time is made whole again, forward and
+    backward.
+    """
+    if settings.base_bits is None:
+        return 0, 0
+    output = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    weights = [layer.weight for layer in layers if not layer.weight.requires_grad]
+    each = quantised.BYTES[settings.base_bits]
+    saved = sum(_bytes(weight) - round(weight.numel() * each) for weight in weights)
+    return saved, max(_bytes(weight) for weight in weights)
 
 
 def largest(packs: Sequence[Sequence[Example]]) -> Pack:

@@ -103,7 +103,7 @@ class Plan:
             ("weights", memory.weights, "of the base, as they are kept"),
             ("adapter", memory.adapter, "what is trained"),
             ("gradients", memory.gradients, ""),
-            ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two numbers for each"),
+            ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two moments of each"),
             ("activations", memory.activations, f"of {found.tokens} tokens, the largest pack; "
              f"{memory.logits / GIB:.2f} of them logits"),
         ]  # fmt: skip

@@ -66,9 +66,12 @@ class TrainSettings(BaseModel):
         json_schema_extra=_why("of 2 to 4 for labelled answers (Devlin et al. 2019)"),
     )
     learning_rate: float | None = Field(None, gt=0, description="none given: the method's own")
-    optimizer: Literal["adamw", "adam"] = Field(
+    base_bits: Literal[4, 8] | None = Field(
+        None, description="keep the base's linear weights in so many bits; null: as they are stored"
+    )
+    optimizer: Literal["adamw", "adam", "adamw8bit"] = Field(
         "adamw",
-        description="adam counts weight decay into the gradient",
+        description="adam counts weight decay into the gradient; adamw8bit keeps 8-bit moments",
         json_schema_extra=_why("decay apart from the gradient (Loshchilov and Hutter 2019)"),
     )
     warmup: float = Field(
@@ -158,6 +161,15 @@ class TrainSettings(BaseModel):
         if self.average < 1 and not METHODS[self.method].averages:
             possible = ", ".join(name for name, method in METHODS.items() if method.averages)
             raise ValueError(f"average goes with {possible}; not with {self.method}")
+        return self
+
+    @model_validator(mode="after")
+    def _quantised(self) -> "TrainSettings":
+        if self.base_bits is not None and not METHODS[self.method].quantised:
+            possible = ", ".join(name for name, method in METHODS.items() if method.quantised)
+            raise ValueError(
+                f"base_bits goes with {possible}; {self.method} trains the base itself"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from abstain import quantised
 from abstain.head import FILE as HEAD_FILE
 from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model, quiet_peft, window
@@ -21,7 +22,7 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import read_fold
-from train import checkpoint, out_of_memory, parallel, precision, steps
+from train import checkpoint, optimizers, out_of_memory, parallel, precision, steps
 from train.checkpoint import Progress
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
@@ -56,7 +57,7 @@ def run(
     parallel.wait()
     limit_kernel_cache()
     torch.manual_seed(settings.seed)
-    loaded = load_model(settings.model)
+    loaded = load_model(settings.model, settings.base_bits)
     bound = window(loaded.model.config)
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
@@ -124,8 +125,7 @@ def _train(
 ) -> Progress:
     model = wrapped.model
     parameters = steps.trained(model, head)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+    optimizer = optimizers.make(parameters, settings)
     total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     autocast = precision.prepare(model, settings.bfloat16)
@@ -276,6 +276,7 @@ def _write_run(
         (out / name).unlink(missing_ok=True)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
     RunFile(contract, ledger=ledger).write(out)
+    quantised.write(out, settings.base_bits)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     training = {
         "fingerprint": material.fingerprint,
