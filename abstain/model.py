@@ -13,6 +13,7 @@ from typing import Any
 
 import platformdirs
 
+from abstain import quantised
 from curate import embedded
 from curate.errors import UserError, os_error
 
@@ -48,12 +49,16 @@ def device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(name: str) -> LoadedModel:
-    """Load ``name``: a run's folder (adapter and its base), a local folder, or a hub id."""
+def load_model(name: str, bits: quantised.Bits | None = None, whole: bool = False) -> LoadedModel:
+    """Load ``name``: a run's folder (adapter and its base), a local folder, or a hub id.
+
+    ``bits``: keep a base's linear weights in so many. A run's base is kept as it was in training;
+    ``whole`` gives those rounded weights as plain ones, into which an adapter can be merged.
+    """
     run = Path(name)
     if (run / "adapter_config.json").exists():
-        return _load_run(run)
-    return _load_base(name)
+        return _load_run(run, whole)
+    return _load_base(name, bits)
 
 
 def load_tokenizer(name: str) -> tuple[Any, int, int | None]:
@@ -78,20 +83,24 @@ def window(config: Any) -> int | None:
     return bound
 
 
-def _load_base(name: str) -> LoadedModel:
+def _load_base(name: str, bits: quantised.Bits | None = None) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
-    model = _from_pretrained(AutoModelForCausalLM, name).eval().to(device())
+    if bits is None:
+        model = _from_pretrained(AutoModelForCausalLM, name).eval().to(device())
+    else:
+        how = {"quantization_config": quantised.settings(bits), "device_map": {"": device()}}
+        model = _from_pretrained(AutoModelForCausalLM, name, **how).eval()
     return LoadedModel(model, tokenizer, name)
 
 
-def _from_pretrained(kind: Any, name: str) -> Any:
+def _from_pretrained(kind: Any, name: str, **how: Any) -> Any:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(str(embedded_folder()) if name == EMBEDDED else name)
+        return kind.from_pretrained(str(embedded_folder()) if name == EMBEDDED else name, **how)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(
@@ -100,7 +109,7 @@ def _from_pretrained(kind: Any, name: str) -> Any:
         ) from error
 
 
-def _load_run(run: Path) -> LoadedModel:
+def _load_run(run: Path, whole: bool) -> LoadedModel:
     from peft import PeftModel
 
     from abstain.adapted import load_adapted
@@ -111,7 +120,9 @@ def _load_run(run: Path) -> LoadedModel:
         base = config["base_model_name_or_path"]
     except (json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{run}/adapter_config.json: damaged ({error}); train again") from error
-    loaded = _load_base(base)
+    loaded = _load_base(base, quantised.bits_of(run))
+    if whole and quantised.bits_of(run) is not None:
+        loaded.model = loaded.model.dequantize()
     if KIND in config or config.get("peft_type") == "LN_TUNING":
         loaded.model.float()  # as it was trained: what was learnt stands among these weights
     if KIND in config:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from abstain import quantised
 from abstain.calibration import Calibration
 from abstain.ledger import Ledger
 from curate.contract import Contract
@@ -22,7 +23,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 KIND = "abstain_adapter"  # the key that tells configurations of our own adapters from PEFT's
 # What decides an answer and how sure it is.
-_WEIGHTS = (CONFIG, WEIGHTS, "sufficiency_head.safetensors")
+_WEIGHTS = (CONFIG, WEIGHTS, "sufficiency_head.safetensors", quantised.FILE)
 _PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")

@@ -75,6 +75,7 @@ def preflight(
 @click.option("--rank", type=int, help="Rank of LoRA and its kin.")
 @click.option("--tokens", type=int, help="Without --data: tokens that the rows of a pack share.")
 @click.option("--rows", type=int, help="Without --data: rows of a pack.")
+@click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
 @click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--gpu-memory", type=float, metavar="GIB", help="Of each GPU: what would fit?")
 @click.option("--time/--no-time", "timed", default=True, help="Measure the time, some seconds.")
@@ -147,6 +148,12 @@ def _decide(data: Path | None, out: Path | None, goal: str, settings: Any, as_js
 @click.option("--dropout", type=float, help="Dropout of LoRA and bottleneck adapters.")
 @click.option("--top-layers", type=int, help="Blocks that selective and low-lr train.")
 @click.option("--fuse", multiple=True, metavar="RUN", help="For adapterfusion; twice or more.")
+@click.option(
+    "--base-bits", type=click.Choice([4, 8]), help="Keep the base's linear weights in so many."
+)
+@click.option(
+    "--optimizer", type=click.Choice(["adamw", "adam", "adamw8bit"]), help="adamw, unless given."
+)
 @click.option("--head-weight", type=float, help="Weight of the sufficiency head; 0: no head.")
 @click.option("--replay", type=float, help="Rehearsed replies of the base for each row, e.g. 0.2.")
 @click.option("--kl", type=float, help="Learn those as divergence from the base, weighted so.")
@@ -164,6 +171,7 @@ def _decide(data: Path | None, out: Path | None, goal: str, settings: Any, as_js
 @click.option("--average", type=float, help="Share of what training changed that is kept.")
 @click.option("--forgetting-limit", type=float, help="Fail where plain text costs more, e.g. 0.1.")
 @click.option("--seed", type=int)
+@click.option("--lean", is_flag=True, default=None, help="Less memory, slower (CPU).")
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option
 def run(

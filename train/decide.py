@@ -196,7 +196,7 @@ def _off_contract(evaluation: Path, rows: list[Row]) -> float:
 
 def _closed_book(settings: TrainSettings, rows: list[Row]) -> float:
     """How often the untrained model tells the answer to whom gives it no context."""
-    loaded = load_model(settings.model)
+    loaded = load_model(settings.model, settings.base_bits)
     asked = [row for row in rows if row.sufficient and row.answers][:_CLOSED_BOOK]
     told = 0
     for row in tqdm(asked, desc="without context", unit="question"):

@@ -1,6 +1,7 @@
 """What a training run will need, found without loading any weights."""
 
 import contextlib
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import torch
 
+from abstain import quantised
 from abstain.head import SufficiencyHead
-from abstain.model import EMBEDDED, embedded_folder, model_config
-from train import precision, steps
+from abstain.model import EMBEDDED, device, embedded_folder, model_config
+from train import optimizers, precision, steps
 from train.collate import Example, Pack, make_pack
 from train.meter import Meter, without_contents
 from train.methods import wrap
@@ -21,6 +23,10 @@ GIB = 2**30
 # measured on Linux with the CPU wheel of torch 2.13.
 FRAMEWORK = round(0.45 * GIB)
 FLOAT = 4
+# Of blocks that glibc keeps in its heap, it holds this much more than is alive: measured with
+# version 2.36 on two of the settings of `benchmarks.estimate`. Larger ones it gives back.
+HEAP = 1.45
+HEAP_BLOCK = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,14 @@ class Memory:
     optimizer: int
     activations: int  # what the backward pass needs of one pack, and what it works with
     logits: int  # of those, the part for the answers' logits
+    heap: int  # freed blocks that the C library keeps and finds no use for
     loading: int  # in all, while the base is read and rounded
 
     @property
     def total(self) -> int:
         """The larger of what training needs and what loading does."""
         state = self.weights + self.adapter + self.gradients + self.optimizer
-        return max(self.framework + state + self.activations, self.loading)
+        return max(self.framework + state + self.activations + self.heap, self.loading)
 
 
 @dataclass(frozen=True)
@@ -110,28 +117,47 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         whole = len(pack.tree)
         bounds = {0, whole, min(settings.recompute_above, whole)}  # two of them may be the same
         by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
-        peak, _ = by_bound[min(settings.recompute_above, whole)]
+        peak, _, small = by_bound[min(settings.recompute_above, whole)]
+        saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     return Estimate(
         parameters=base + numbers,
         trained=numbers,
         memory=Memory(
             framework=FRAMEWORK,
-            weights=weights,
+            weights=weights - saved,
             adapter=adapter,
             gradients=gradients,
-            optimizer=2 * gradients,
-            activations=max(0, peak - weights - adapter - gradients),
+            optimizer=round(numbers * optimizers.bytes_a_weight(settings)),
+            activations=max(0, peak - weights - adapter - gradients) + buffer,
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
+            heap=round(HEAP * small) if _keeps_blocks() and not settings.lean else 0,
             loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
         ),
         activations_kept=by_bound[whole][1],
         activations_recomputed=by_bound[0][1],
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
-        checkpoint_on_disk=4 * gradients,  # the last and the best, and what Adam keeps
+        # The last and the best, and what the optimiser keeps.
+        checkpoint_on_disk=2 * gradients + round(numbers * optimizers.bytes_a_weight(settings)),
         tokens=len(pack.tree),
     )
+
+
+def _quantised(model: Any, settings: TrainSettings) -> tuple[int, int]:
+    """Bytes that fewer bits save of a model's frozen weights, and that using them takes.
+
+    All linear layers but the output are quantised; one at a time is made whole again, forward and
+    backward.
+    """
+    if settings.base_bits is None:
+        return 0, 0
+    output = model.get_output_embeddings()
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    weights = [layer.weight for layer in layers if not layer.weight.requires_grad]
+    each = quantised.BYTES[settings.base_bits]
+    saved = sum(_bytes(weight) - round(weight.numel() * each) for weight in weights)
+    return saved, max(_bytes(weight) for weight in weights)
 
 
 def largest(packs: Sequence[Sequence[Example]]) -> Pack:
@@ -159,14 +185,17 @@ def _step(
     autocast: Any,
     keep: int,
     again: bool,
-) -> tuple[int, int]:
-    """Bytes alive at most in one step, and those that it keeps for its backward pass."""
+) -> tuple[int, int, int]:
+    """Bytes alive at most in one step, those kept for its backward pass, and new in small blocks.
+
+    The last are of blocks that a C library may keep when they are freed.
+    """
     held = [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
     for parameter in steps.trained(model, head):
         parameter.grad = torch.empty_like(parameter) if again else None
         held += [parameter.grad] if parameter.grad is not None else []
     steps.recompute_activations(model, len(pack.tree), keep)
-    meter = Meter(held)
+    meter = Meter(held, HEAP_BLOCK)
     before = meter.now
     with meter:
         with autocast():
@@ -174,7 +203,12 @@ def _step(
             loss = answer + settings.head_weight * read_out
         kept = meter.now - before
         loss.backward()
-    return meter.peak, kept
+    return meter.peak, kept, meter.peak_small
+
+
+def _keeps_blocks() -> bool:
+    """Whether tensors lie in a heap of glibc."""
+    return device().type == "cpu" and "glibc" in platform.libc_ver()
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -165,7 +165,7 @@ def merged(run: Path) -> LoadedModel:
             f"{run}: {kind} cannot be merged into its base; serve the run itself "
             "(`abstain serve`), or train with lora"
         )
-    loaded = load_model(str(run))
+    loaded = load_model(str(run), whole=True)
     with quiet_peft():
         loaded.model = loaded.model.merge_and_unload()
     return loaded

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from abstain.model import LoadedModel, load_model
+from abstain.quantised import bits_of
 from abstain.run import read_run_file
 from curate.console import table
 from curate.contract import Contract
@@ -130,5 +131,5 @@ def forgetting(run: Path) -> Forgetting:
     if after.run is None:
         raise UserError(f"{run}: not a run of `train run` (no adapter_config.json)")
     contract = read_run_file(run).contract
-    before = load_model(after.base)
+    before = load_model(after.base, bits_of(run))
     return Forgetting(abilities(before, contract), abilities(after, contract))

@@ -15,8 +15,8 @@ from train.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-# Settings that act when training is over: another value needs no other training.
-AFTERWARDS = {"average", "forgetting_limit"}
+# Settings that act when training is over, or change no result: they ask for no other training.
+_NEUTRAL = {"average", "forgetting_limit", "lean"}
 
 
 @dataclass
@@ -83,5 +83,5 @@ def _fingerprint(rows: list[Row], settings: TrainSettings) -> str:
     if settings.row_weights:
         texts = digest(texts, *(repr(row.weight) for row in rows))
     fused = [sha256(path) for run in settings.fuse if (path := Path(run) / WEIGHTS).exists()]
-    chosen = settings.model_dump_json(exclude=AFTERWARDS)
+    chosen = settings.model_dump_json(exclude=_NEUTRAL)
     return digest(texts, chosen, str(settings.rate), *fused)

@@ -31,6 +31,21 @@ def limit_kernel_cache() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
+_MMAP_THRESHOLD = -3  # glibc's number for it
+LEAN_FROM = 1 << 20  # bytes of a block that is given back when it is freed
+
+
+def free_at_once() -> None:
+    """Have the C library give every freed block of a megabyte back at once, where it can (glibc).
+
+    Left alone it raises that bound to 32 MB, keeps the blocks below, and finds no use for many of
+    them, since tensors are aligned (glibc bug 30723): a process holds more than twice of what is
+    alive. The price is that the system must clear each block anew.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, LEAN_FROM)
+
+
 def release_memory() -> None:
     """Give freed memory back to the system, where the C library can (glibc).
 

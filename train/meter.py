@@ -18,26 +18,32 @@ from torch.utils._pytree import tree_leaves
 
 
 class Meter(TorchDispatchMode):
-    """Bytes of all storages that are alive: now, and at most so far."""
+    """Bytes of all storages that are alive: now, and at most so far.
 
-    def __init__(self, held: Sequence[torch.Tensor] = ()) -> None:
+    ``peak_small`` is the largest sum of those smaller than ``block`` that were not there already.
+    """
+
+    def __init__(self, held: Sequence[torch.Tensor] = (), block: int = 0) -> None:
         """``held``: tensors that are there already."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.now = self.peak = self.peak_small = self._small = 0
         self._alive: dict[int, Any] = {}
         for tensor in held:
-            self._note(tensor)
+            self._note(tensor, 0)
+        self._block = block
 
-    def _note(self, tensor: torch.Tensor) -> None:
+    def _note(self, tensor: torch.Tensor, block: int) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
             return
-        self.now += size
+        small = size if size < block else 0
+        self.now, self._small = self.now + size, self._small + small
         self.peak = max(self.peak, self.now)
+        self.peak_small = max(self.peak_small, self._small)
 
         def gone(_: Any) -> None:
-            self.now -= size
+            self.now, self._small = self.now - size, self._small - small
             del self._alive[key]
 
         self._alive[key] = weakref.ref(storage, gone)
@@ -49,7 +55,7 @@ class Meter(TorchDispatchMode):
         for leaf in tree_leaves(result):
             # The parts of a sparse tensor have been counted as tensors of their own.
             if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
-                self._note(leaf)
+                self._note(leaf, self._block)
         return result
 
 

@@ -23,13 +23,18 @@ def advice(settings: TrainSettings, packs: Sequence[Sequence[Example]]) -> str:
     now = estimate(settings, pack).memory.total
     examples = [example for pack_ in packs for example in pack_]
     lines = []
-    for change in ({"recompute_above": 0}, {"max_rows": 4}, {"max_rows": 1, "recompute_above": 0}):
+    for change in (
+        {"lean": True},
+        {"recompute_above": 0},
+        {"max_rows": 4},
+        {"max_rows": 1, "recompute_above": 0, "lean": True},
+    ):
         less = settings.model_copy(update=change)
         smaller = largest(pack_examples(examples, less.max_rows, less.max_tokens))
         needs = estimate(less, smaller).memory.total
         if needs > 0.95 * now:
             continue
-        words = ", ".join(f"{name}: {value}" for name, value in change.items())
+        words = ", ".join(f"{name}: {str(value).lower()}" for name, value in change.items())
         lines.append(f"  with `{words}` in --config about {needs / GIB:.2f} GiB")
     if not lines:
         lines = [

@@ -103,9 +103,10 @@ class Plan:
             ("weights", memory.weights, "of the base, as they are kept"),
             ("adapter", memory.adapter, "what is trained"),
             ("gradients", memory.gradients, ""),
-            ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two numbers for each"),
+            ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two moments of each"),
             ("activations", memory.activations, f"of {found.tokens} tokens, the largest pack; "
              f"{memory.logits / GIB:.2f} of them logits"),
+            ("heap", memory.heap, "kept by the C library of what is freed; --lean: nothing, slower"),
         ]  # fmt: skip
         text = [f"{name:<20} {size / GIB:6.2f} GiB  {note}".rstrip() for name, size, note in lines]
         text.append(f"{'peak':<20} {memory.total / GIB:6.2f} GiB")

@@ -42,7 +42,8 @@ def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
              for p in m.base_layer.parameters()}  # fmt: skip
     linear = {_own(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} - kept
     for parameter in model.parameters():
-        if not parameter.requires_grad:
+        # What is quantised stays so.
+        if not parameter.requires_grad and parameter.is_floating_point():
             rounded = dtype if parameter in linear else parameter.dtype
             parameter.data = parameter.data.to(rounded, copy=True)
 

@@ -66,9 +66,12 @@ class TrainSettings(BaseModel):
         json_schema_extra=_why("of 2 to 4 for labelled answers (Devlin et al. 2019)"),
     )
     learning_rate: float | None = Field(None, gt=0, description="none given: the method's own")
-    optimizer: Literal["adamw", "adam"] = Field(
+    base_bits: Literal[4, 8] | None = Field(
+        None, description="keep the base's linear weights in so many bits; null: as they are stored"
+    )
+    optimizer: Literal["adamw", "adam", "adamw8bit"] = Field(
         "adamw",
-        description="adam counts weight decay into the gradient",
+        description="adam counts weight decay into the gradient; adamw8bit keeps 8-bit moments",
         json_schema_extra=_why("decay apart from the gradient (Loshchilov and Hutter 2019)"),
     )
     warmup: float = Field(
@@ -139,6 +142,9 @@ class TrainSettings(BaseModel):
     evaluations: int = Field(4, ge=1, description="times that the validation loss is measured")
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")
+    lean: bool = Field(
+        False, description="give freed memory back at once: needs less, and is slower (CPU)"
+    )
     recompute_above: int = Field(
         512, ge=0, description="tokens of a pack above which some blocks compute twice"
     )
@@ -158,6 +164,14 @@ class TrainSettings(BaseModel):
         if self.average < 1 and not METHODS[self.method].averages:
             possible = ", ".join(name for name, method in METHODS.items() if method.averages)
             raise ValueError(f"average goes with {possible}; not with {self.method}")
+        return self
+
+    @model_validator(mode="after")
+    def _quantised(self) -> "TrainSettings":
+        bits = self.base_bits
+        if bits is not None and bits not in METHODS[self.method].quantised:
+            possible = ", ".join(n for n, method in METHODS.items() if bits in method.quantised)
+            raise ValueError(f"base_bits {bits} goes with {possible}; not with {self.method}")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from abstain import quantised
 from abstain.head import FILE as HEAD_FILE
 from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model, quiet_peft, window
@@ -21,12 +22,12 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import read_fold
-from train import checkpoint, out_of_memory, parallel, precision, steps
+from train import checkpoint, optimizers, out_of_memory, parallel, precision, steps
 from train.checkpoint import Progress
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
 from train.material import Material, read_material
-from train.memory import limit_kernel_cache, peak_memory, release_memory
+from train.memory import free_at_once, limit_kernel_cache, peak_memory, release_memory
 from train.methods import METHODS, wrap
 from train.methods.average import average
 from train.methods.wrapped import Wrapped
@@ -55,8 +56,10 @@ def run(
     writable_folder(out)
     parallel.wait()
     limit_kernel_cache()
+    if settings.lean:
+        free_at_once()
     torch.manual_seed(settings.seed)
-    loaded = load_model(settings.model)
+    loaded = load_model(settings.model, settings.base_bits)
     bound = window(loaded.model.config)
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
@@ -119,8 +122,7 @@ def _train(
 ) -> Progress:
     model = wrapped.model
     parameters = steps.trained(model, head)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+    optimizer = optimizers.make(parameters, settings)
     total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     autocast = precision.prepare(model, settings.bfloat16)
@@ -271,6 +273,7 @@ def _write_run(
         (out / name).unlink(missing_ok=True)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
     RunFile(contract, ledger=ledger).write(out)
+    quantised.write(out, settings.base_bits)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     training = {
         "fingerprint": material.fingerprint,

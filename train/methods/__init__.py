@@ -29,6 +29,7 @@ class Method:
     why: str  # where the rate comes from
     dropout: bool = False  # whether MC dropout can draw from it
     averages: bool = False  # whether one can go a part of the way back to the base
+    quantised: tuple[int, ...] = ()  # bits that the base beneath may be kept in
     # Trained in float32 and served so: what is trained stands among the base's own weights, and in
     # a half-precision type small steps would be rounded away.
     float32: bool = False
@@ -42,6 +43,7 @@ METHODS: dict[Name, Method] = {
         "hardly dependent on the rank (Schulman et al. 2025, LoRA Without Regret)",
         dropout=True,
         averages=True,
+        quantised=(4, 8),
     ),
     "rslora": Method(
         "LoRA scaled by alpha / √rank, not alpha / rank (Kalajdzievski 2023)",
@@ -49,12 +51,14 @@ METHODS: dict[Name, Method] = {
         "updates count √rank times what LoRA's do, so half the rate at rank 16 and below",
         dropout=True,
         averages=True,
+        quantised=(4, 8),
     ),
     "dora": Method(
         "LoRA on the direction of each weight, its length trained apart (Liu et al. 2024)",
         2e-4,
         "Liu et al. take LoRA's rate or half of it",
         dropout=True,
+        quantised=(4,),  # in 8, PEFT 0.21 loses the scales of the rows it reads
     ),
     "adalora": Method(
         "LoRA whose ranks are moved to the layers that need them (Zhang et al. 2023)",
@@ -62,26 +66,31 @@ METHODS: dict[Name, Method] = {
         "Zhang et al. 2023: 5e-4 to 2e-3",
         dropout=True,
         averages=True,
+        quantised=(4, 8),
     ),
     "ia3": Method(
         "one factor for each key, value and inner feature (Liu et al. 2022)",
         3e-3,
         "Liu et al. 2022: 3e-3",
+        quantised=(4, 8),
     ),
     "prefix": Method(
         "keys and values of virtual tokens in every layer (Li and Liang 2021)",
         5e-3,
         "Liu et al. 2022 (P-Tuning v2): 5e-3 to 1e-2",
+        quantised=(4, 8),
     ),
     "prompt": Method(
         "embeddings of virtual tokens (Lester et al. 2021)",
         3e-2,
         "Lester et al. 2021: 0.3 with Adafactor; a tenth for AdamW",
+        quantised=(4, 8),
     ),
     "p-tuning": Method(
         "embeddings of virtual tokens, given by a small network (Liu et al. 2021)",
         1e-3,
         "a network's rate; its outputs move faster than its weights",
+        quantised=(4, 8),
     ),
     "layernorm": Method(
         "the gains of the normalisations (Zhao et al. 2023)",
