@@ -155,6 +155,11 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
+def rows_digest(rows: Iterable["Row"]) -> str:
+    """What tells these rows, in this order, from others."""
+    return digest(*(f"{row.id}{row.content_hash}{row.weight!r}" for row in rows))
+
+
 def _column(name: str, rows: Sequence[Any]) -> pa.Array:
     """One field of all rows; columns are several times as fast as a dictionary a row."""
     values = [getattr(row, name) for row in rows]

@@ -17,7 +17,8 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import Row, read_fold
 from train import curriculum, prefer, steps, trainer
-from train.collate import Example, make_example, make_pack, pack_examples
+from train.collate import Example, make_example, make_pack, pack_examples, tokenise, too_long
+from train.material import read_material
 from train.methods import wrap
 from train.settings import TrainSettings
 
@@ -68,14 +69,45 @@ def gradient(model: Any, batch: steps.Batch) -> dict[str, torch.Tensor]:
 def test_a_row_of_weight_two_is_a_row_that_stands_there_twice(
     rows: list[Row], loaded: LoadedModel, adapted: Any
 ) -> None:
+    """Over a pass; and as much so where it has a step to itself."""
     group = examples(one_context(rows), loaded)
     heavy = [replace(group[0], weight=2.0), *group[1:]]
     twice = [replace(group[0], row_id="again"), *group]
+    tokens, more = steps.counts([heavy]).tokens, steps.counts([twice]).tokens
     one, other = gradient(adapted, [heavy]), gradient(adapted, [twice])
     for name, grad in one.items():
-        torch.testing.assert_close(grad, other[name], atol=1e-6, rtol=1e-4)
-    plain = gradient(adapted, [group])
-    assert any(not torch.allclose(plain[name], one[name], rtol=1e-2) for name in plain)
+        torch.testing.assert_close(grad * tokens, other[name] * more, atol=1e-5, rtol=1e-4)
+    alone, plain = gradient(adapted, [heavy[:1]]), gradient(adapted, [group[:1]])
+    for name, grad in alone.items():
+        torch.testing.assert_close(grad, 2 * plain[name], atol=1e-6, rtol=1e-4)
+
+
+def test_weights_of_rows_are_over_their_mean(rows: list[Row], loaded: LoadedModel) -> None:
+    """Else all steps would be as much larger as the data set stands for."""
+    some = [replace(row, weight=weight) for row, weight in zip(rows[:3], (2, 4, 6), strict=True)]
+    tokenizer, end = loaded.tokenizer, loaded.end_token_id
+    found = tokenise(some, tokenizer, Contract(), end, "train", weighted=True)
+    assert [example.weight for example in found] == [0.5, 1.0, 1.5]
+    assert make_pack(found[:1]).head_weights == (0.5,)
+
+
+def test_a_reward_needs_a_model_that_reads_two_replies_after_one_prompt(
+    data_set: Path, loaded: LoadedModel, tiny_model: Path
+) -> None:
+    chosen = settings(tiny_model, abstain_reward=0.5)
+    with pytest.raises(UserError, match="two replies are read after one prompt"):
+        read_material(data_set, loaded.tokenizer, loaded.end_token_id, None, chosen, False)
+
+
+def test_the_longer_of_two_replies_has_to_fit(rows: list[Row], loaded: LoadedModel) -> None:
+    row = next(row for row in rows if row.sufficient)
+    phrase = Contract(abstention_phrase="the context that was given does not tell me that")
+    tokenizer, end = loaded.tokenizer, loaded.end_token_id
+    plain = make_example(row, tokenizer, phrase, end)
+    offered = make_example(row, tokenizer, phrase, end, reward=0.5)
+    assert len(offered) > len(plain)
+    assert not too_long("train", [plain], len(plain), None)
+    assert too_long("train", [offered], len(plain), None)
 
 
 @torch.no_grad()
@@ -134,19 +166,22 @@ def test_a_reward_for_declining_makes_it_decline_more(
 
 def test_weights_follow_what_the_untrained_model_does(
     rows: list[Row], loaded: LoadedModel, tiny_model: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     chosen = settings(tiny_model, refusal_aware=0.75)
     packs = pack_examples(examples(rows, loaded), 12, 4096)
     found = curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path)
     # A random model answers everything, and nothing rightly.
-    weights = {example.row_id: example.weight for pack in found for example in pack}
+    weights = {example.row_id: example.answer_weight for pack in found for example in pack}
     assert weights == {row.id: 0.25 if row.sufficient else 1.75 for row in rows}
+    # What says whether the context suffices is taught as before.
+    assert make_pack(found[0]).head_weights == make_pack(packs[0]).head_weights
+    assert "nearly all lose weight" in caplog.text
     # What it said is kept: a run that goes on does not ask again, unless the rows have changed.
     monkeypatch.setattr(curriculum, "answer_all", lambda *_: pytest.fail("asked again"))
     assert curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path) == found
     stored = json.loads((tmp_path / "asked.json").read_text())
-    stored["right"] = dict.fromkeys(stored["right"], True)
+    stored["found"] = dict.fromkeys(stored["found"], True)
     (tmp_path / "asked.json").write_text(json.dumps(stored))
     assert curriculum.refusal_aware(packs, rows, loaded, chosen, tmp_path) == packs
 

@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
+from abstain.answerer import load_answerer
 from abstain.metrics import Judged
-from train.decide import DataFacts, Measured, Untrained
-from train.learning_curve import Curve, draw_on, fit
+from curate.errors import UserError
+from curate.record import Row, read_fold, to_table, write_table
+from train.decide import Asked, DataFacts, Measured, measure
+from train.learning_curve import Curve, draw_on, fit, judge
+from train.settings import TrainSettings
 from train.verdict import Verdict, weigh
 
 SIZES = [100, 250, 500, 1000]
@@ -54,6 +58,14 @@ def test_it_fits_as_well_as_scipy_does(seed: int) -> None:
     assert ours <= theirs * 1.02 + 1e-7
 
 
+def test_what_has_no_score_has_no_law() -> None:
+    scores = np.array([[0.3, 0.4, np.nan, 0.6], [0.3, 0.4, 0.5, 0.6]])
+    found = fit(SIZES, scores)
+    assert np.isnan(found.at(2000)[0]) and found.at(2000)[1] > 0.6
+    with pytest.raises(ValueError, match="3 different sizes"):
+        fit([100, 100, 200], np.array([[0.3, 0.4, 0.5]]))
+
+
 def judged(right: Any) -> Judged:
     ones = np.ones(len(right), dtype=bool)
     score = np.asarray(right, dtype=float)
@@ -76,6 +88,17 @@ def test_a_curve_is_drawn_on_with_intervals(seed: int) -> None:
     assert found.rows_needed is not None and found.rows_needed["low"] < 7200  # type: ignore[operator]
 
 
+def test_a_curve_that_falls_promises_nothing() -> None:
+    """Its law would be its mean, above what all rows reach."""
+    level = np.random.default_rng(0).random(400)
+    evaluations = [judged(level < share) for share in (0.8, 0.7, 0.65, 0.6)]
+    found = draw_on(SIZES, evaluations, [str(i) for i in range(400)], "f1", 0.7)
+    assert not found.rises and found.gain["value"] == 0
+    assert found.further[2000]["value"] == found.scores[-1]["value"]
+    assert found.rows_needed is not None and found.rows_needed["value"] == 1e12
+    assert "does not rise" in weigh(measured(curve=found)).text()
+
+
 def sure(value: float, spread: float = 0.02) -> Any:
     return {"value": value, "low": value - spread, "high": value + spread}
 
@@ -84,13 +107,13 @@ def measured(**given: Any) -> Measured:
     """A model that training helps much, and more rows a little."""
     curve = Curve(
         "f1", SIZES, [sure(0.3), sure(0.4), sure(0.5), sure(0.6)], {2000: sure(0.65)},
-        gain=sure(0.05), rows_needed=sure(2500.0, 500.0),
+        gain=sure(0.05), rows_needed=sure(2500.0, 500.0), rises=True,
     )  # fmt: skip
     found = Measured(
         metric="f1", goal=0.7, data=DataFacts(1000, 200, 50, 0.5, 1.0, 0.1),
-        untrained=[Untrained("untrained, prompted", sure(0.3), 500),
-                   Untrained("untrained, 4 worked examples", sure(0.25), 900)],
-        trained=Untrained("trained on all rows", sure(0.6), 500), curve=curve, gain=sure(0.3),
+        untrained=[Asked("untrained, prompted", sure(0.3), 500),
+                   Asked("untrained, 4 worked examples", sure(0.25), 900)],
+        trained=Asked("trained on all rows", sure(0.6), 500), curve=curve, gain=sure(0.3),
         off_contract=0.4, closed_book=0.1, grounded=0.5, train_loss=0.5, validation_loss=0.6,
         forgotten=0.02, over_refusal=0.0, minutes=20, memory=3, machine=24,
     )  # fmt: skip
@@ -164,9 +187,64 @@ def test_decide_measures_once(small_set: Path, tiny_model: Path, tmp_path: Path)
     assert again["measured"] == found["measured"]
 
 
+def only(data: Path, out: Path, **folds: Any) -> Path:
+    """A copy of a data set with only some rows of its splits."""
+    for fold in ("train", "validation", "test"):
+        rows = [row for row in read_fold(data, fold) if folds.get(fold, lambda _: True)(row)]
+        out.mkdir(exist_ok=True)
+        write_table(to_table(rows), out / f"{fold}.parquet")
+    return out
+
+
+def test_what_cannot_be_decided_is_said_before_anything_is_trained(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    chosen = TrainSettings(model=str(tiny_model), bfloat16="off", epochs=1, rank=4)
+    one_kind = only(small_set, tmp_path / "one", validation=lambda row: row.sufficient)
+    context = read_fold(small_set, "validation")[0].context
+    one_context = only(
+        small_set, tmp_path / "context", validation=lambda row: row.context == context
+    )
+    contexts = {row.context for row in read_fold(small_set, "train")}
+    two = sorted(contexts)[:2]
+    few = only(small_set, tmp_path / "few", train=lambda row: row.context in two)
+    for data, metric, told in (
+        (one_kind, "no_ans_accuracy", "0 unanswerable validation rows; take another metric"),
+        (one_context, "f1", "needs validation rows from several"),
+        (few, "f1", "too few for a learning curve"),
+    ):
+        out = tmp_path / f"out-{data.name}"
+        with pytest.raises(UserError, match=told):
+            measure(data, out, chosen, metric, None)
+        assert not list(out.rglob("training.json"))
+
+
+def test_what_was_asked_of_other_rows_is_asked_again(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = read_fold(small_set, "validation")
+    answerer = load_answerer(str(tiny_model))
+
+    def judged_rows(some: list[Row], of: str) -> int:
+        return len(judge(some, tmp_path / "judged", of, lambda: answerer).ids)
+
+    assert judged_rows(rows, "a") == len(rows)
+    before = (tmp_path / "judged/predictions.parquet").stat().st_mtime_ns
+    assert judged_rows(rows, "a") == len(rows)
+    assert (tmp_path / "judged/predictions.parquet").stat().st_mtime_ns == before
+    assert judged_rows(rows[:5], "a") == 5
+    assert judged_rows(rows[:5], "b") == 5
+    assert (tmp_path / "judged/predictions.parquet").stat().st_mtime_ns > before
+
+
 @pytest.mark.parametrize(
     ("goal", "told"),
-    [("f2=0.5", "no metric to set a goal on"), ("f1=high", "high is no number")],
+    [
+        ("f2=0.5", "no metric to set a goal on"),
+        ("f1=high", "high is no number"),
+        ("f1=70", "above 0 and at most 1"),
+        ("f1=nan", "above 0 and at most 1"),
+    ],
 )
 def test_a_goal_that_makes_no_sense_is_said(
     goal: str, told: str, small_set: Path, tmp_path: Path

@@ -133,6 +133,8 @@ def _decide(data: Path | None, out: Path | None, goal: str, settings: Any, as_js
         wanted = float(value) if sign else None
     except ValueError as error:
         raise UserError(f"--goal {goal}: {value} is no number") from error
+    if wanted is not None and not 0 < wanted <= 1:
+        raise UserError(f"--goal {goal}: goals are above 0 and at most 1, e.g. {metric}=0.7")
     writable_folder(out)
     verdict = weigh(measure(data, out, settings, metric, wanted))
     console.show(verdict.to_json(), verdict.text(), as_json)

@@ -21,12 +21,13 @@ class Example:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]  # ends with the end token: a model that never learns it never stops
     sufficient: bool | None  # None: no question of ours, but a rehearsed reply
-    weight: float = 1.0  # of its losses
+    weight: float = 1.0  # of its losses; 1 on average over the train split
+    answer_weight: float = 1.0  # of its reply's loss alone, besides
     decline: tuple[int, ...] = ()  # what may be said instead of the answer, for …
     reward: float = 0.0  # … so much of what the right answer earns
 
     def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
+        return len(self.prompt) + max(len(self.answer), len(self.decline))
 
 
 def make_example(
@@ -71,12 +72,13 @@ def tokenise(
 ) -> list[Example]:
     """All rows of a split as examples, with a progress bar.
 
-    ``weighted``: each counts for as many as it stands for, by its own weight.
+    ``weighted``: each counts for as many as it stands for, by its own weight over their mean.
     """
+    mean = sum(row.weight for row in rows) / max(1, len(rows)) if weighted else 1.0
     bar = tqdm(rows, desc=f"tokenise {label}", unit="row", leave=False)
     return [
         make_example(
-            row, tokenizer, contract, end_token_id, row.weight if weighted else 1.0, reward
+            row, tokenizer, contract, end_token_id, row.weight / mean if weighted else 1.0, reward
         )
         for row in bar
     ]
@@ -117,7 +119,8 @@ class Pack:
     head_at: tuple[int, ...]  # each example's last prompt token
     sufficient: tuple[bool | None, ...]
     owners: tuple[int, ...]  # which example each target belongs to
-    weights: tuple[float, ...]  # of the examples
+    weights: tuple[float, ...]  # of the examples' replies
+    head_weights: tuple[float, ...]  # of what the sufficiency head learns from them
     # The same for what may be said instead, and what that earns in each example.
     decline_at: tuple[int, ...] = ()
     decline_targets: tuple[int, ...] = ()
@@ -128,11 +131,6 @@ class Pack:
     def replies(self) -> list[int]:
         """Tokens whose next one is scored: the answers', then those of what may be said instead."""
         return [*self.answer_at, *self.decline_at]
-
-    @property
-    def taught(self) -> float:
-        """Taught tokens, each with its example's weight."""
-        return sum(self.weights[owner] for owner in self.owners)
 
     @property
     def plain(self) -> bool:
@@ -173,7 +171,8 @@ def make_pack(examples: Sequence[Example], multiple: int = 1) -> Pack:
         head_at=tuple(map(tree.last, segments)),
         sufficient=tuple(e.sufficient for e in examples),
         owners=owners(answers),
-        weights=tuple(e.weight for e in examples),
+        weights=tuple(e.weight * e.answer_weight for e in examples),
+        head_weights=tuple(e.weight for e in examples),
         decline_at=tuple(itertools.chain(*declined)),
         decline_targets=tuple(itertools.chain(*(e.decline for e in examples))),
         decline_owners=owners(declined),

@@ -4,9 +4,11 @@ Teaching a model answers that it does not find itself teaches it to answer witho
 (Zhang et al. 2024, "R-Tuning: Instructing Large Language Models to Say 'I Don't Know'") therefore
 asks it first. Here the labels stay what they are, since the context decides, and the rows' weights
 follow: an answer that the untrained model does not find counts less, and a question that it
-answers without a context that suffices counts more.
+answers without a context that suffices counts more. What the sufficiency head learns is whether the
+context suffices, whatever the model can do with it: there, rows count as before.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,15 @@ from abstain.metrics import is_right
 from abstain.model import LoadedModel
 from abstain.predict import answer_all
 from curate.contract import Contract
-from curate.files import read_json, write_json
-from curate.record import Row, digest
+from curate.record import Row, digest, rows_digest
 from train.collate import Example
+from train.kept import kept
 from train.settings import TrainSettings
 
+log = logging.getLogger(__name__)
+
 ASKED = "asked.json"  # what the untrained model got right, kept so that a resumed run asks nothing
+_FEW = 0.1  # share of answers found, below which the method has nothing to go by
 
 
 def refusal_aware(
@@ -34,32 +39,44 @@ def refusal_aware(
 ) -> list[list[Example]]:
     """The same packs, their examples weighted by what the untrained model does with their rows."""
     contract = Contract(abstention_phrase=settings.abstention_phrase)
-    right = asked(rows, loaded, contract, out / ASKED)
+    right = asked(rows, loaded, contract, out / ASKED, settings.base_bits)
     share = settings.refusal_aware
+    answerable = [right[row.id] for row in rows if row.sufficient]
+    if sum(answerable) < _FEW * len(answerable):
+        log.warning(
+            "the untrained model finds %d of %d answers: nearly all lose weight, and --refusal-"
+            "aware teaches to decline whatever the context says; train without it first",
+            sum(answerable),
+            len(answerable),
+        )
 
     def weighted(example: Example) -> Example:
         if right[example.row_id]:
             return example
         factor = 1 - share if example.sufficient else 1 + share
-        return replace(example, weight=example.weight * factor)
+        return replace(example, answer_weight=factor)
 
     return [[weighted(example) for example in pack] for pack in packs]
 
 
 def asked(
-    rows: Sequence[Row], loaded: LoadedModel, contract: Contract, stored: Path
+    rows: Sequence[Row],
+    loaded: LoadedModel,
+    contract: Contract,
+    stored: Path,
+    bits: int | None = None,
 ) -> dict[str, bool]:
     """Whether the model, as it is, answers each row rightly or rightly declines; by row id."""
-    of = digest(loaded.base, repr(contract), *(row.id + row.content_hash for row in rows))
-    if stored.exists() and (found := read_json(stored))["of"] == of:
-        right: dict[str, bool] = found["right"]
-        return right
-    answers = answer_all(Answerer(loaded, contract, None), rows, "ask the untrained model")
-    right = {
-        row.id: not answer.abstained and is_right(answer.text, row.answers, RIGHT_F1)
-        if row.sufficient
-        else answer.abstained
-        for row, answer in zip(rows, answers, strict=True)
-    }
-    write_json(stored, {"of": of, "right": right})
+
+    def ask() -> dict[str, bool]:
+        answers = answer_all(Answerer(loaded, contract, None), rows, "ask the untrained model")
+        return {
+            row.id: not answer.abstained and is_right(answer.text, row.answers, RIGHT_F1)
+            if row.sufficient
+            else answer.abstained
+            for row, answer in zip(rows, answers, strict=True)
+        }
+
+    of = digest(loaded.base, str(bits), repr(contract), rows_digest(rows))
+    right: dict[str, bool] = kept(stored, of, ask)
     return right

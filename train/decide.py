@@ -5,38 +5,50 @@ examples; a learning curve; what the model knows without any context; what train
 Everything is kept in a folder, and done once.
 """
 
+import contextlib
+import itertools
+import logging
 import os
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from abstain.answer import Answering
+from abstain.answerer import Answerer
 from abstain.compare import read_evaluation
-from abstain.load import load
+from abstain.groups import context_groups, draw_contexts
 from abstain.metrics import Judged, compute
 from abstain.model import load_model
+from abstain.prefix import supports_packing
+from abstain.run import weights_hash
 from abstain.shots import draw_shots
 from curate.bootstrap import Interval, intervals
 from curate.contract import Contract
 from curate.errors import UserError
-from curate.files import read_json, write_json
-from curate.record import Row, read_fold, read_parquet
+from curate.files import read_json
+from curate.record import Row, digest, read_fold, read_parquet, rows_digest
 from curate.text import normalise
+from train import steps
+from train.collate import pack_examples, tokenise
 from train.estimate import GIB
 from train.forgetting import forgetting
-from train.learning_curve import SECONDS, Curve, judge, learning_curve, part_folder
+from train.kept import kept
+from train.learning_curve import JUDGED, Curve, judge, labelled, learning_curve, part_folder
 from train.plan import plan
 from train.probes import chat, reply
 from train.settings import TrainSettings
 
+log = logging.getLogger(__name__)
+
 SHOTS = 4
 _CLOSED_BOOK = 60  # questions asked without their context
+_LEARNT = 100  # train rows whose loss is compared with the validation rows'
 _MAX_NEW_TOKENS = 32
 # Metrics that a goal may be set on: more is better, and 1 is all there is.
 METRICS = (
@@ -60,8 +72,8 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class Untrained:
-    """The model as it is, with one kind of prompt."""
+class Asked:
+    """A model on the validation rows: as it is, with one kind of prompt, or trained."""
 
     name: str
     score: Interval
@@ -75,8 +87,8 @@ class Measured:
     metric: str
     goal: float | None
     data: DataFacts
-    untrained: list[Untrained]  # the better one first
-    trained: Untrained  # on all rows
+    untrained: list[Asked]  # by prompt, the better one first
+    trained: Asked  # on all rows
     curve: Curve
     gain: Interval  # of training over the better untrained prompt, on the same rows
     # Of the untrained model's answers: no words of the context, nor the abstention phrase.
@@ -84,7 +96,7 @@ class Measured:
     # Share of answerable questions whose answer is in the untrained model's reply.
     closed_book: float  # asked without their context
     grounded: float  # with it, by the better prompt
-    train_loss: float  # at the end, a taught token; beside the validation rows'
+    train_loss: float  # a taught token, of rows learnt; beside the validation rows'
     validation_loss: float
     forgotten: float  # growth of bits a byte of plain text
     over_refusal: float  # share of everyday questions that now get the abstention phrase
@@ -99,34 +111,36 @@ def measure(
     """Measure what has not been measured yet; raises `UserError` where the data do not allow it."""
     if metric not in METRICS:
         raise UserError(f"--goal {metric}: no metric to set a goal on; {', '.join(METRICS)}")
+    rows = labelled(data)
+    prompts = _prompts(settings, data)  # asked first, since what trains takes hours
+    untrained = {name: _judged(settings, rows, out, metric, *of) for name, of in prompts.items()}
+    for one in untrained.values():
+        _certain(one.score, metric, rows)
+    best = max(untrained, key=lambda name: untrained[name].score["value"] or 0.0)
+    better = out / "untrained" / best
     planned = plan(settings, data)
     curve = learning_curve(data, out / "curve", settings, metric, goal)
     run = part_folder(out / "curve")
-    trained = Untrained("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
-    untrained = [
-        _judged(settings, data, out / "untrained" / str(count), metric, count)
-        for count in (0, SHOTS)
-    ]
-    untrained.sort(key=lambda one: -(one.score["value"] or 0.0))
-    better = out / "untrained" / ("0" if untrained[0].name == _name(0) else str(SHOTS))
+    trained = Asked("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
     before, after = read_evaluation(better), read_evaluation(run / "evaluation")
     gains = intervals(partial(_gain, before.raw, after.raw, metric), before.groups)
     training = read_json(run / "run" / "training.json")["progress"]
-    last = [step["answer"] for step in training["history"][-10:]]
-    lost = _once(out / "forgetting.json", lambda: forgetting(run / "run").to_json())
-    rows = read_fold(data, "validation")
+    of = weights_hash(run / "run")
+    lost = kept(out / "forgetting.json", of, lambda: forgetting(run / "run").to_json())
+    asked = _some_answerable(rows, settings.seed)
+    named = digest(settings.model, str(settings.base_bits), rows_digest(asked))
     return Measured(
         metric,
         goal,
         _facts(read_fold(data, "train"), rows),
-        untrained,
+        sorted(untrained.values(), key=lambda one: one is not untrained[best]),
         trained,
         curve,
         gains["gain"],
         _off_contract(better, rows),
-        _once(out / "closed_book.json", lambda: _closed_book(settings, rows)),
-        _grounded(better),
-        sum(last) / len(last),
+        kept(out / "closed_book.json", named, lambda: _closed_book(settings, asked)),
+        _grounded(better, {row.id for row in asked}),
+        _learnt(data, run / "run", settings),
         min(one["answer"] for one in training["evaluations"]),
         lost["lost"],
         lost["after"]["refusals"],
@@ -136,32 +150,73 @@ def measure(
     )
 
 
-def _once(path: Path, find: Callable[[], Any]) -> Any:
-    """What a file holds, found and written where it is not there."""
-    if not path.exists():
-        write_json(path, find())
-    return read_json(path)
+def _prompts(settings: TrainSettings, data: Path) -> dict[str, tuple[str, Contract]]:
+    """The prompts that the untrained model is asked with: by folder, their name and contract."""
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    found = {"0": ("untrained, prompted", contract)}
+    try:
+        shots = draw_shots(read_fold(data, "train"), SHOTS, contract, settings.seed)
+    except UserError as error:  # a data set of one kind may be trained on, too
+        log.warning("the untrained model is asked without worked examples: %s", error)
+        return found
+    name = f"untrained, {SHOTS} worked examples"
+    return {**found, str(SHOTS): (name, replace(contract, shots=shots))}
 
 
-def _name(shots: int) -> str:
-    return f"untrained, {shots} worked examples" if shots else "untrained, prompted"
-
-
-def _judged(settings: TrainSettings, data: Path, out: Path, metric: str, shots: int) -> Untrained:
+def _judged(
+    settings: TrainSettings,
+    rows: Sequence[Row],
+    out: Path,
+    metric: str,
+    name: str,
+    prompt: Contract,
+) -> Asked:
     """The untrained model on the validation rows."""
 
     def answering() -> Answering:
-        contract = Contract(abstention_phrase=settings.abstention_phrase)
-        drawn = draw_shots(read_fold(data, "train"), shots, contract, settings.seed)
-        return load(settings.model, replace(contract, shots=drawn))
+        return Answerer(load_model(settings.model, settings.base_bits), prompt, None)
 
-    found = judge(read_fold(data, "validation"), out, answering)
+    folder = out / "untrained" / str(len(prompt.shots))
+    of = digest(settings.model, str(settings.base_bits), repr(prompt))
+    found = judge(rows, folder, of, answering)
     score = intervals(partial(_score, found.raw, metric), found.groups)["score"]
-    return Untrained(_name(shots), score, _milliseconds(out))
+    return Asked(name, score, _milliseconds(folder))
+
+
+def _certain(score: Interval, metric: str, rows: Sequence[Row]) -> None:
+    """`UserError` where nothing can be said for certain about a metric on these rows."""
+    answerable = sum(bool(row.sufficient) for row in rows)
+    what = f"{answerable} answerable and {len(rows) - answerable} unanswerable validation rows"
+    if score["value"] is None:
+        raise UserError(
+            f"--goal {metric}: has no value for the untrained model on {what}; take another metric"
+        )
+    if score["low"] is None:
+        raise UserError(
+            f"--goal {metric}: has no interval on {what}, from {len(set(context_groups(rows)))} "
+            "contexts; a decision needs validation rows from several"
+        )
 
 
 def _milliseconds(evaluation: Path) -> float:
-    return 1000 * float(read_json(evaluation / SECONDS))
+    return 1000 * float(read_json(evaluation / JUDGED)["found"])
+
+
+def _learnt(data: Path, run: Path, settings: TrainSettings) -> float:
+    """The loss a taught token, without dropout, on some of the rows that a run has learnt."""
+
+    def find() -> float:
+        loaded = load_model(str(run))
+        contract = Contract(abstention_phrase=settings.abstention_phrase)
+        contexts = draw_contexts(read_fold(data, "train"), _LEARNT, settings.seed)
+        rows = list(itertools.chain.from_iterable(contexts))
+        examples = tokenise(rows, loaded.tokenizer, contract, loaded.end_token_id, "train")
+        packing = supports_packing(loaded.model) and contract.context_first(loaded.tokenizer)
+        packs = pack_examples(examples, settings.max_rows if packing else 1, settings.max_tokens)
+        bar = tqdm(packs, desc="what was learnt", unit="pack")
+        return steps.evaluate(loaded.model, None, bar, 0.0, contextlib.nullcontext)["answer"]
+
+    return float(kept(run.parent / "learnt.json", weights_hash(run), find))
 
 
 def _score(judged: Judged, metric: str, rows: NDArray[np.int64]) -> dict[str, float]:
@@ -194,10 +249,15 @@ def _off_contract(evaluation: Path, rows: list[Row]) -> float:
     return len(free) / max(1, len(told))
 
 
-def _closed_book(settings: TrainSettings, rows: list[Row]) -> float:
+def _some_answerable(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows that are asked with their context and without."""
+    answerable = [row for row in rows if row.sufficient and row.answers]
+    return random.Random(seed).sample(answerable, min(_CLOSED_BOOK, len(answerable)))
+
+
+def _closed_book(settings: TrainSettings, asked: Sequence[Row]) -> float:
     """How often the untrained model tells the answer to whom gives it no context."""
     loaded = load_model(settings.model, settings.base_bits)
-    asked = [row for row in rows if row.sufficient and row.answers][:_CLOSED_BOOK]
     told = 0
     for row in tqdm(asked, desc="without context", unit="question"):
         tokens = reply(loaded, chat(loaded.tokenizer, row.question), _MAX_NEW_TOKENS)
@@ -205,11 +265,12 @@ def _closed_book(settings: TrainSettings, rows: list[Row]) -> float:
     return told / max(1, len(asked))
 
 
-def _grounded(evaluation: Path) -> float:
+def _grounded(evaluation: Path, asked: set[str]) -> float:
+    """The same of the same rows, with their context."""
     told = read_parquet(evaluation / "predictions.parquet")
-    columns = (told[name].to_pylist() for name in ("sufficient", "prediction", "answers"))
-    answerable = [(text, gold) for label, text, gold in zip(*columns, strict=True) if label]
-    return sum(_tells(text, gold) for text, gold in answerable) / max(1, len(answerable))
+    columns = (told[name].to_pylist() for name in ("id", "prediction", "answers"))
+    found = [_tells(text, gold) for row, text, gold in zip(*columns, strict=True) if row in asked]
+    return sum(found) / max(1, len(found))
 
 
 def _tells(text: str, answers: Sequence[str]) -> bool:

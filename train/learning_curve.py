@@ -23,17 +23,20 @@ from abstain.evaluate import store
 from abstain.groups import draw_contexts
 from abstain.metrics import Judged, compute
 from abstain.predict import predict
+from abstain.run import weights_hash
 from abstain.signals import Array
 from curate.bootstrap import Interval, intervals
 from curate.errors import UserError
-from curate.files import writable_folder, write_json
-from curate.record import Row, read_fold, to_table, write_table
+from curate.files import writable_folder
+from curate.record import Row, digest, read_fold, rows_digest, to_table, write_table
 from train import trainer
+from train.kept import kept
 from train.settings import TrainSettings
 
-SECONDS = "seconds.json"
+JUDGED = "judged.json"  # what was judged, and the seconds that an answer took
 SHARES = (0.1, 0.25, 0.5, 1.0)
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)
+_SIZES = 3  # as many as the law has numbers
 _FURTHER = (2.0, 4.0)  # times as many rows: farther than that nothing is claimed
 
 
@@ -57,7 +60,13 @@ class Law:
 
 
 def fit(sizes: Sequence[float], scores: Array) -> Law:
-    """Least squares over ``scores`` [fits, sizes]; scores do not fall with n, nor exceed 1."""
+    """Least squares over ``scores`` [fits, sizes]; a law does not fall with n, nor exceed 1.
+
+    What is NaN at one size has no law: it is NaN throughout. Raises `ValueError` for fewer than
+    three different sizes, through which any law would go.
+    """
+    if len(set(sizes)) < _SIZES:
+        raise ValueError(f"a law needs {_SIZES} different sizes, not {sorted(set(sizes))}")
     n = np.asarray(sizes, dtype=float)
     best: Array = np.full(len(scores), np.inf)
     a: Array = np.zeros(len(scores))
@@ -77,6 +86,9 @@ def fit(sizes: Sequence[float], scores: Array) -> Law:
         best = np.where(better, error, best)
         a, b = np.where(better, top, a), np.where(better, falls, b)
         c = np.where(better, exponent, c)
+    undefined = np.isnan(scores).any(axis=1)
+    for values in (a, b, c):
+        values[undefined] = np.nan
     return Law(a, b, c)
 
 
@@ -90,11 +102,13 @@ class Curve:
     further: dict[int, Interval]  # what the law says of more rows than there are
     gain: Interval  # of twice the rows over all there are
     rows_needed: Interval | None  # until the goal; None: no goal; infinite: not by more rows
+    rises: bool  # with the number of rows; else more of them are not said to bring anything
 
     def lines(self) -> list[tuple[int, Interval, str]]:
         """Size, score, and whether it was measured, for a table."""
+        told = "by the law" if self.rises else "it does not rise"
         measured = [(n, s, "") for n, s in zip(self.sizes, self.scores, strict=True)]
-        return measured + [(n, s, "by the law") for n, s in self.further.items()]
+        return measured + [(n, s, told) for n, s in self.further.items()]
 
 
 def learning_curve(
@@ -104,21 +118,37 @@ def learning_curve(
 
     Whole contexts, each part within the next; what is in ``out`` already is not done again.
     """
-    train, judged_on = read_fold(data, "train"), read_fold(data, "validation")
-    if not judged_on:
-        raise UserError(f"{data}: has no validation split to judge a learning curve on")
-    sizes, evaluations = [], []
-    for share in SHARES:
-        contexts = draw_contexts(train, round(share * len(train)), settings.seed)
-        part = list(itertools.chain.from_iterable(contexts))
+    train, judged_on = read_fold(data, "train"), labelled(data)
+    parts = {share: _part(train, share, settings.seed) for share in SHARES}
+    sizes = [len(part) for part in parts.values()]
+    if len(set(sizes)) < len(SHARES):
+        raise UserError(
+            f"{data}: {len(train)} training rows give parts of {sizes} (whole contexts), too few "
+            "for a learning curve; build a data set with more contexts"
+        )
+    evaluations = []
+    for share, part in parts.items():
         folder = part_folder(out, share)
         stored = _stored(folder, part, judged_on)
         trainer.run(stored, folder / "run", settings)
-        answering = partial(load_answerer, str(folder / "run"))
-        evaluations.append(judge(judged_on, folder / "evaluation", answering))
-        sizes.append(len(part))
+        answering = partial(load_answerer, str(folder / "run"), calibrated=False)
+        of = weights_hash(folder / "run")
+        evaluations.append(judge(judged_on, folder / "evaluation", of, answering))
     judged = [evaluation.raw for evaluation in evaluations]
     return draw_on(sizes, judged, evaluations[-1].groups, metric, goal)
+
+
+def labelled(data: Path) -> list[Row]:
+    """The validation rows that can be judged on; `UserError` where there are none."""
+    rows = [row for row in read_fold(data, "validation") if row.sufficient is not None]
+    if not rows:
+        raise UserError(f"{data}: has no labelled validation split to judge on")
+    return rows
+
+
+def _part(train: Sequence[Row], share: float, seed: int) -> list[Row]:
+    contexts = draw_contexts(train, max(1, round(share * len(train))), seed)
+    return list(itertools.chain.from_iterable(contexts))
 
 
 def part_folder(out: Path, share: float = SHARES[-1]) -> Path:
@@ -134,13 +164,21 @@ def _stored(folder: Path, train: Sequence[Row], validation: Sequence[Row]) -> Pa
     return data
 
 
-def judge(rows: Sequence[Row], out: Path, answering: Callable[[], Answering]) -> Evaluation:
-    """What a model says itself of labelled rows; read where it has been judged before."""
-    if not (out / SECONDS).exists():
+def judge(
+    rows: Sequence[Row], out: Path, of: str, answering: Callable[[], Answering]
+) -> Evaluation:
+    """What a model says itself of labelled rows; read where it has been judged before.
+
+    ``of`` names the model and its prompt.
+    """
+
+    def ask() -> float:
         writable_folder(out)
         answerer = answering()
-        store(predict(answerer, [row for row in rows if row.sufficient is not None], "judge"), out)
-        write_json(out / SECONDS, answerer.seconds["answer"] / len(rows))
+        store(predict(answerer, list(rows), "judge"), out)
+        return answerer.seconds["answer"] / len(rows)
+
+    kept(out / JUDGED, digest(of, rows_digest(rows)), ask)
     return read_evaluation(out)
 
 
@@ -154,6 +192,7 @@ def draw_on(
     """The curve through evaluations on the same rows, which belong to ``groups``."""
     whole = sizes[-1]
     found = intervals(partial(_read_off, sizes, evaluations, metric, goal), groups)
+    rises = (found["gain"]["value"] or 0.0) > 0
     needed = None
     if goal is not None:
         needed = {end: None if (v := found["needed"][end]) is None else 10**v
@@ -165,6 +204,7 @@ def draw_on(
         {round(times * whole): found[f"further {times:g}"] for times in _FURTHER},
         found["gain"],
         needed,
+        rises,
     )
 
 
@@ -181,11 +221,15 @@ def _read_off(
     """Scores, and what the law through them says, on one resampling."""
     scores = np.array([[compute(judged.take(rows))[metric] for judged in evaluations]])
     found = {f"at {n}": float(score) for n, score in zip(sizes, scores[0], strict=True)}
-    law, whole = fit(sizes, scores), sizes[-1]
-    found |= {f"further {times:g}": float(law.at(times * whole)[0]) for times in _FURTHER}
+    law, whole, last = fit(sizes, scores), sizes[-1], float(scores[0, -1])
+    flat = law.b[0] == 0  # it falls, or stands: what more rows bring is nothing, not a mean
+    for times in _FURTHER:
+        found[f"further {times:g}"] = last if flat else float(law.at(times * whole)[0])
     found["gain"] = float(law.at(2 * whole)[0] - law.at(whole)[0])
     if goal is not None:
         # By its logarithm: infinity has no percentile.
         needed = float(law.rows_for(goal)[0])
-        found["needed"] = min(_NEVER, float(np.log10(max(needed, 1.0))))
+        if flat:
+            needed = whole if last >= goal else np.inf
+        found["needed"] = np.nan if np.isnan(last) else min(_NEVER, np.log10(max(needed, 1.0)))
     return found

@@ -43,6 +43,11 @@ def read_material(
     none to share, rows are read alone too, and that is said.
     """
     contract = Contract(abstention_phrase=settings.abstention_phrase)
+    if settings.abstain_reward and not packing:
+        raise UserError(
+            f"abstain_reward: two replies are read after one prompt, which {settings.model} cannot "
+            "(its attention or its state takes one sequence only); train without it"
+        )
     if packing and not contract.context_first(tokenizer):
         log.warning(
             "the chat template of %s does not put the context before the question: rows share no "

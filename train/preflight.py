@@ -76,10 +76,10 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         raise UserError(f"{data}: its train split has no rows")
     tokenizer, end_token_id, window = load_tokenizer(settings.model)
     contract = Contract(abstention_phrase=settings.abstention_phrase)
-    examples = tokenise(rows, tokenizer, contract, end_token_id, "train")
-    validation = tokenise(
-        read_fold(data, "validation"), tokenizer, contract, end_token_id, "validation"
-    )
+    reward = settings.abstain_reward
+    examples = tokenise(rows, tokenizer, contract, end_token_id, "train", reward=reward)
+    others = read_fold(data, "validation")
+    validation = tokenise(others, tokenizer, contract, end_token_id, "validation", reward=reward)
     everything = [*examples, *validation]
     bound = room(window, settings)
     context_first = contract.context_first(tokenizer)

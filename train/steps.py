@@ -39,8 +39,8 @@ class Losses:
 
     answer: float = 0.0
     head: float = 0.0
-    tokens: float = 0.0  # taught, and labelled rows, both by their rows' weights
-    rows: float = 0.0
+    tokens: int = 0  # taught
+    rows: int = 0  # labelled
     read: int = 0  # tokens that the model saw, a shared prefix once
 
     def add(self, other: "Losses") -> None:
@@ -116,8 +116,8 @@ class Scored:
         return Losses(
             self.answer.item(),
             self.head.item(),
-            tokens=self.pack.taught,
-            rows=sum(self.pack.weights[number] for number in self.pack.labelled),
+            tokens=len(self.pack.targets),
+            rows=len(self.pack.labelled),
             read=len(self.pack.tree),
         )
 
@@ -145,7 +145,7 @@ def pack_losses(
     logits = head(output.hidden[count : count + rows][pack.labelled])
     labels = [float(label) for label in pack.sufficient if label is not None]
     label = torch.tensor(labels, device=logits.device)
-    weight = torch.tensor([pack.weights[i] for i in pack.labelled], device=logits.device)
+    weight = torch.tensor([pack.head_weights[i] for i in pack.labelled], device=logits.device)
     read_out = functional.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
     return answer, read_out, logits
 
@@ -230,12 +230,15 @@ def trained(*modules: Any) -> list[Any]:
 
 
 def counts(batch: Batch) -> Losses:
-    """The taught tokens and labelled rows of a step, and no losses yet."""
+    """The taught tokens and labelled rows of a step, and no losses yet.
+
+    Counted without weights: divided by the weights of its own step, a heavy row alone in one would
+    count like a light one.
+    """
+    examples = [example for pack in batch for example in pack]
     return Losses(
-        tokens=sum(example.weight * len(example.answer) for pack in batch for example in pack),
-        rows=sum(
-            example.weight for pack in batch for example in pack if example.sufficient is not None
-        ),
+        tokens=sum(len(example.answer) for example in examples),
+        rows=sum(example.sufficient is not None for example in examples),
     )
 
 
@@ -253,8 +256,8 @@ def backward(
 
     Each pack's sums are divided by the whole step's token and row counts (``total``, where
     ``batch`` is only a part of it), so that the gradient is that of one large batch, however the
-    rows were packed. Rehearsed replies are learnt like
-    answers, or, for ``kl`` above 0, as so many times their divergence from the base.
+    rows were packed. Rehearsed replies are learnt like answers, or, for ``kl`` above 0, as so many
+    times their divergence from the base.
     """
     total = total or counts(batch)
     done = Losses()

@@ -87,14 +87,14 @@ def _reached(found: Measured, score: Interval) -> bool:
 
 
 def _prompt(found: Measured) -> Option:
-    best, other = found.untrained
+    best = found.untrained[0]
     reasons = [f"{best.name}: {found.metric} {interval(best.score)}{_of_goal(found)}"]
     reasons.append(
         f"{found.off_contract:.0%} of its replies are neither words of the context nor the "
         "abstention phrase: how far the task is from what the model does by itself"
     )
-    if "examples" in best.name and best.milliseconds > _FEW_SHOT_COST * other.milliseconds:
-        times = best.milliseconds / other.milliseconds
+    times = best.milliseconds / min(one.milliseconds for one in found.untrained)
+    if "examples" in best.name and times > _FEW_SHOT_COST:
         reasons.append(f"its worked examples make every answer take {times:.1f} times as long")
     enough = _reached(found, best.score) or not _gains(found)
     if enough and not _reached(found, best.score):
@@ -181,7 +181,9 @@ def _collect(found: Measured) -> Option:
     reasons = [
         f"{rows:,} training rows, {found.data.unanswerable:.0%} unanswerable, "
         f"{found.data.human:.0%} written by people",
-        f"twice as many would bring {interval(curve.gain)} by the learning curve",
+        f"twice as many would bring {interval(curve.gain)} by the learning curve"
+        if curve.rises
+        else "the learning curve does not rise: more rows are not said to bring anything",
     ]
     prompting = _reached(found, found.untrained[0].score)
     reached = prompting or _reached(found, found.trained.score)
