@@ -2,19 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 import yaml
 from helpers import BIN, ENVIRONMENT, run_command
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from curate.errors import UserError
+from curate.record import read_fold, rows_digest, to_table, write_table
 from train import search as searching
 from train.search import Search, search
 from train.settings import TrainSettings
@@ -24,6 +28,21 @@ from train.space import holds, space_of
 def settings(model: Path, **given: Any) -> TrainSettings:
     values = {"bfloat16": "off", "rank": 4, "epochs": 1, "evaluations": 2, **given}
     return TrainSettings(model=str(model), **values)
+
+
+FINISHED = "training.json"
+MARK = 10**9  # tokens that nobody has read
+
+
+def rows_of(data: Path) -> dict[str, str]:
+    return {fold: rows_digest(read_fold(data, fold)) for fold in ("train", "validation", "test")}
+
+
+def mark_checkpoint(path: Path) -> None:
+    """So that who goes on from it is known by what he counts on."""
+    stored = torch.load(path, weights_only=True)
+    stored["progress"]["tokens"] += MARK
+    torch.save(stored, path)
 
 
 def test_a_space_is_read_as_the_settings_are_typed() -> None:
@@ -57,6 +76,7 @@ def test_the_usual_space_holds_the_defaults(method: Any) -> None:
         ("rank=8..4", "a range rises"),
         ("rank=0,4", "greater than or equal to 1"),
         ("rank=a,b", "no number"),
+        ("rank=8.5,9", "valid integer"),
         ("optimizer=adam..adamw", "list the choices"),
         ("optimizer=adam,sgd", "sgd"),
         ("model=a,b", "no setting to search"),
@@ -93,13 +113,15 @@ def test_a_hopeless_trial_is_stopped_early(
     base = settings(tiny_model, evaluations=4, patience=99)
     space = space_of(["learning_rate=1e-2,2e-2,3e-2,4e-2,1e-7", "seed=1"], base)
     plan = Search(small_set, tmp_path, base, space, "loss", "grid")
-    study = searching._study(plan)
+    study = searching._study(plan, rows_of(small_set))
     for rate in (1e-2, 2e-2, 3e-2, 4e-2, 1e-7):
         study.enqueue_trial({"learning_rate": rate, "seed": 1})
     found = search(plan, 5)
     last = found.tried[-1]
     assert last.state == "stopped early" and "above the median" in last.note
-    assert not (tmp_path / "trials").joinpath("training.json").exists()
+    # What was stopped is no run: it was not even trained to its end.
+    whole = [folder for folder in (tmp_path / "trials").iterdir() if (folder / FINISHED).exists()]
+    assert len(whole) == 4 and len(list((tmp_path / "trials").iterdir())) == 5
 
 
 def test_killed_it_goes_on_with_the_trial_that_it_was_in(
@@ -123,13 +145,13 @@ def test_killed_it_goes_on_with_the_trial_that_it_was_in(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (half,) = trials.iterdir()
-    before = (half / "checkpoint/last.pt").stat().st_mtime_ns
+    mark_checkpoint(half / "checkpoint/last.pt")
     done = run_command("train", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert sorted(one["settings"]["rank"] for one in found["tried"]) == [2, 3]
-    assert (half / "training.json").exists()  # that trial has come to its end, in its own folder
-    assert (half / "checkpoint/last.pt").stat().st_mtime_ns >= before
+    # That trial has come to its end, in its own folder, from where it was.
+    assert json.loads((half / FINISHED).read_text())["progress"]["tokens"] > MARK
     study = optuna.load_study(
         study_name="search", storage=f"sqlite:///{tmp_path / 'out/study.sqlite'}"
     )
@@ -137,7 +159,76 @@ def test_killed_it_goes_on_with_the_trial_that_it_was_in(
     # Asked again, it has nothing to do; asked something else, it does not mix the two.
     assert json.loads(run_command("train", *arguments, "--json").stdout) == found
     other = run_command("train", *arguments[:-1], "em")
-    assert other.returncode == 1 and "holds a search with another metric" in other.stderr
+    assert other.returncode == 1 and "holds a search with other metric" in other.stderr
+
+
+def test_defaults_that_no_trial_beats_stay_the_best(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Though they are no point of the space, and so no trial."""
+    base = settings(tiny_model, learning_rate=1e-2)
+    space = space_of(["learning_rate=1e-7,1e-6"], base)
+    plan = Search(small_set, tmp_path / "out", base, space, "loss", "grid")
+    found = search(plan, 9)
+    assert not found.beaten and not found.gains and len(found.tried) == 2
+    assert "nothing to change" in found.text()
+    stored = yaml.safe_load((tmp_path / "out/best.yaml").read_text())
+    assert TrainSettings.model_validate(stored).rate == 1e-2
+    # A grid has an end; moved elsewhere, what was found is found again.
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert search(replace(plan, out=tmp_path / "moved"), 9) == found
+
+
+def test_a_metric_without_a_value_is_said_and_not_tried_again(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = settings(tiny_model, learning_rate=1e-7)  # it says nothing right
+    space = space_of(["rank=2,3"], base)
+    plan = Search(small_set, tmp_path, base, space, "auroc_correct", "grid")
+    found = search(plan, 2)
+    assert found.defaults is None and found.best is None
+    assert [one.note for one in found.tried] == [
+        "auroc_correct is undefined on what this run says"
+    ] * 2
+    assert "nothing is recommended" in found.text() and "undefined" in found.text()
+    assert "NaN" not in (tmp_path / "search.json").read_text()
+    assert search(plan, 2) == found
+
+
+def test_rows_that_have_changed_are_another_search(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_set, data)
+    base = settings(tiny_model)
+    plan = Search(data, tmp_path / "out", base, space_of(["rank=4"], base), "loss", "grid")
+    first = search(plan, 1)
+    assert first.best is not None
+    write_table(to_table(read_fold(data, "test")[1:]), data / "test.parquet")
+    with pytest.raises(UserError, match="other rows"):
+        search(plan, 1)
+
+
+def test_without_test_rows_the_best_is_what_validation_chose(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_set, data)
+    write_table(to_table([]), data / "test.parquet")
+    base = settings(tiny_model, learning_rate=1e-7)
+    space = space_of(["learning_rate=1e-2"], base)
+    found = search(Search(data, tmp_path / "out", base, space, "loss", "grid"), 1)
+    assert found.beaten and not found.gains
+    assert "without a test split nobody knows" in found.text()
+
+
+def test_losses_of_different_rewards_are_not_compared(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = settings(tiny_model)
+    space = space_of(["abstain_reward=0,0.5"], base)
+    with pytest.raises(UserError, match="another loss for every abstain_reward"):
+        search(Search(small_set, tmp_path, base, space, "loss", "grid"), 2)
 
 
 def test_a_metric_that_there_is_not_is_said(

@@ -2,8 +2,8 @@
 
 Each trial trains on the train split and is judged on the validation split; the study is kept in
 SQLite, and a search that was killed goes on, its last trial from that one's checkpoint. The test
-split is read once, in the end, to compare the best settings with the defaults: what was chosen on
-validation rows looks better there than it is.
+split only compares the best settings with the defaults, in the end: what was chosen on validation
+rows looks better there than it is.
 """
 
 import logging
@@ -27,17 +27,18 @@ from abstain.predict import predict
 from curate.bootstrap import Interval
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json, write_text
-from curate.record import digest, read_fold
+from curate.record import Row, digest, read_fold, rows_digest
 from train import trainer
 from train.checkpoint import Progress
 from train.search_result import LOWER, Found, tried
 from train.settings import TrainSettings, changed
-from train.space import Space, holds, sampler, value_of
+from train.space import Space, holds, points, sampler, value_of
 
 log = logging.getLogger(__name__)
 
-STUDY, BEST, RESULT, DEFAULTS = "study.sqlite", "best.yaml", "search.json", "defaults"
-LOSS = "loss"
+STUDY, BEST, RESULT = "study.sqlite", "best.yaml", "search.json"
+DEFAULTS, TRIALS = "defaults", "trials"  # folders of runs
+LOSS, REWARD = "loss", "abstain_reward"
 METRICS = (
     LOSS, "coverage_at_risk_05", "coverage_at_risk_10", "coverage_at_risk_20", "em", "f1",
     "has_ans_f1", "no_ans_accuracy", "abstention_f1", "auroc_sufficient", "auroc_correct", "aurc",
@@ -69,13 +70,17 @@ def search(plan: Search, trials: int, minutes: float | None = None) -> Found:
     Raises `UserError` where the folder holds a search for something else, or where the settings to
     beat cannot be trained with themselves.
     """
-    if plan.metric not in METRICS:
-        raise UserError(f"--metric {plan.metric}: unknown; there are {', '.join(METRICS)}")
+    _check(plan)
+    splits = {fold: read_fold(plan.data, fold) for fold in ("train", "validation", "test")}
+    if not _labelled(splits["validation"]):
+        raise UserError(f"{plan.data}: a search needs a labelled validation split to judge on")
     writable_folder(plan.out)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = _study(plan)
+    study = _study(plan, {fold: rows_digest(rows) for fold, rows in splits.items()})
+    trials = min(trials, points(plan.space)) if plan.how == "grid" else trials
     defaults = _judged(plan, plan.settings, plan.out / DEFAULTS)
-    if holds(plan.space, plan.settings) and not study.get_trials(deepcopy=False):
+    first = not study.get_trials(deepcopy=False)
+    if first and holds(plan.space, plan.settings) and not math.isnan(defaults[plan.metric]):
         study.add_trial(_as_trial(plan, defaults))
     _again(study)
     done = sum(not _interrupted(trial) for trial in study.get_trials(deepcopy=False))
@@ -86,7 +91,21 @@ def search(plan: Search, trials: int, minutes: float | None = None) -> Found:
             timeout=None if minutes is None else 60 * minutes,
             callbacks=[lambda _, __: _tell(bar, study)],
         )
-    return _result(plan, study, defaults)
+    return _result(plan, study, defaults, _labelled(splits["test"]))
+
+
+def _check(plan: Search) -> None:
+    """`UserError` for a metric that there is not, or that would compare what is not alike."""
+    if plan.metric not in METRICS:
+        raise UserError(f"--metric {plan.metric}: unknown; there are {', '.join(METRICS)}")
+    if plan.metric == LOSS and REWARD in plan.space:
+        raise UserError(
+            f"--metric loss: is another loss for every {REWARD}; take a metric of what is said"
+        )
+
+
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.sufficient is not None]
 
 
 def _tell(bar: Any, study: optuna.Study) -> None:
@@ -95,15 +114,17 @@ def _tell(bar: Any, study: optuna.Study) -> None:
         bar.set_postfix_str(f"best {study.best_value:.4f}")
 
 
-def _study(plan: Search) -> optuna.Study:
-    """The study of the folder, made where there is none."""
+def _study(plan: Search, rows: dict[str, str]) -> optuna.Study:
+    """The study of the folder, made where there is none; ``rows``: digests of the splits."""
+    # Losses with different rewards for declining do not compare: no trial is stopped by them.
+    median = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
     storage = f"sqlite:///{plan.out / STUDY}"
     study = optuna.create_study(
         storage=storage,
         study_name="search",
         direction=plan.direction,
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+        pruner=optuna.pruners.NopPruner() if REWARD in plan.space else median,
     )
     # From the same seed again, a search that goes on would draw what it has drawn before.
     seed = plan.settings.seed + len(study.get_trials(deepcopy=False))
@@ -111,6 +132,7 @@ def _study(plan: Search) -> optuna.Study:
     about = {
         "metric": plan.metric,
         "data": str(plan.data.resolve()),
+        "rows": rows,
         "settings": {**plan.settings.model_dump(), "learning_rate": plan.settings.rate},
         "space": {name: str(of) for name, of in plan.space.items()},
     }
@@ -118,7 +140,7 @@ def _study(plan: Search) -> optuna.Study:
         before = study.user_attrs.setdefault(name, value)
         if before != value:
             raise UserError(
-                f"{plan.out}: holds a search with another {name} ({before}, now {value}); "
+                f"{plan.out}: holds a search with other {name} ({before}, now {value}); "
                 "give another --out"
             )
         study.set_user_attr(name, value)
@@ -145,8 +167,9 @@ def _interrupted(trial: FrozenTrial) -> bool:
 def _objective(plan: Search, trial: optuna.Trial) -> float:
     values = {name: _suggested(trial, name, of) for name, of in plan.space.items()}
     trial.set_user_attr("settings", values)
-    folder = plan.out / "trials" / digest(repr(sorted(values.items())))[:12]
-    trial.set_user_attr("folder", str(folder))
+    folder = plan.out / TRIALS / digest(repr(sorted(values.items())))[:12]
+    # As the search's folder knows it, which may be moved.
+    trial.set_user_attr("folder", str(folder.relative_to(plan.out)))
 
     def watch(progress: Progress) -> None:
         for number, evaluation in enumerate(progress.evaluations):
@@ -168,7 +191,9 @@ def _objective(plan: Search, trial: optuna.Trial) -> float:
         trial.set_user_attr("note", str(error).splitlines()[0])
         log.warning("trial %d: %s", trial.number, error)
         return math.nan  # what Optuna counts as failed
-    trial.set_user_attr("metrics", found)
+    trial.set_user_attr("metrics", _written(found))
+    if math.isnan(found[plan.metric]):
+        trial.set_user_attr("note", f"{plan.metric} is undefined on what this run says")
     return found[plan.metric]
 
 
@@ -192,16 +217,21 @@ def _judged(
     if done.exists():
         return {name: math.nan if v is None else v for name, v in read_json(done).items()}
     progress = trainer.run(plan.data, run, settings, watch=watch)
-    best = progress.best()
+    best = progress.averaged or progress.best()
     if best is None:
-        raise UserError(f"{plan.data}: a search needs a validation split")
+        raise UserError(f"{run}: was not validated, as it should have been")
     found = {LOSS: best["answer"]}
     if plan.metric != LOSS:
-        rows = [row for row in read_fold(plan.data, "validation") if row.sufficient is not None]
-        found |= compute(predict(load_answerer(str(run)), rows, "judge").raw)
-    # What is undefined on these rows; JSON has no NaN.
-    write_json(done, {name: None if math.isnan(v) else v for name, v in found.items()})
+        rows = _labelled(read_fold(plan.data, "validation"))
+        answerer = load_answerer(str(run), calibrated=False)
+        found |= compute(predict(answerer, rows, "judge").raw)
+    write_json(done, _written(found))
     return found
+
+
+def _written(found: Metrics) -> dict[str, float | None]:
+    """JSON has no NaN: None for what is undefined."""
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def _as_trial(plan: Search, found: Metrics) -> FrozenTrial:
@@ -211,27 +241,28 @@ def _as_trial(plan: Search, found: Metrics) -> FrozenTrial:
         value=found[plan.metric],
         params=values,
         distributions=plan.space,
-        user_attrs={"settings": values, "metrics": found, "folder": str(plan.out / DEFAULTS)},
+        user_attrs={"settings": values, "metrics": _written(found), "folder": DEFAULTS},
     )
 
 
-def _result(plan: Search, study: optuna.Study, defaults: Metrics) -> Found:
+def _result(plan: Search, study: optuna.Study, defaults: Metrics, test: list[Row]) -> Found:
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = study.best_trial if complete else None
     gains: dict[str, Interval] = {}
-    if best is not None:
-        values = best.user_attrs["settings"]
-        chosen = changed(plan.settings, values)
-        said = {name: value_of(chosen, name) for name in TrainSettings.model_fields}
-        write_text(plan.out / BEST, yaml.safe_dump(said, sort_keys=False))
-        run = Path(best.user_attrs["folder"])
-        if run != plan.out / DEFAULTS:
-            gains = _gains(plan, run)
+    beaten = best is not None and _better(plan, best, defaults[plan.metric])
+    chosen = plan.settings
+    if best is not None and beaten:
+        chosen = changed(plan.settings, best.user_attrs["settings"])
+        gains = _gains(plan, plan.out / best.user_attrs["folder"], test) if test else {}
+    said = {name: value_of(chosen, name) for name in TrainSettings.model_fields}
+    write_text(plan.out / BEST, yaml.safe_dump(said, sort_keys=False))
+    value = defaults[plan.metric]
     found = Found(
         plan.metric,
-        defaults[plan.metric],
+        None if math.isnan(value) else value,
         tried(best) if best is not None else None,
+        beaten,
         [tried(trial) for trial in trials if not _interrupted(trial)],
         _importances(study, complete),
         gains,
@@ -240,15 +271,23 @@ def _result(plan: Search, study: optuna.Study, defaults: Metrics) -> Found:
     return found
 
 
-def _gains(plan: Search, run: Path) -> dict[str, Interval]:
+def _better(plan: Search, best: FrozenTrial, defaults: float) -> bool:
+    """Whether a trial does better than the defaults, which need not lie in the space."""
+    value = best.value if best.value is not None else math.nan
+    if math.isnan(defaults):
+        return True
+    return value < defaults if plan.direction == "minimize" else value > defaults
+
+
+def _gains(plan: Search, run: Path, rows: list[Row]) -> dict[str, Interval]:
     """The chosen settings against the defaults on the test split, which chose nothing."""
     evaluations = []
-    rows = [row for row in read_fold(plan.data, "test") if row.sufficient is not None]
     for folder in (plan.out / DEFAULTS, run):
         out = folder / "test"
         if not (out / "predictions.parquet").exists():
             writable_folder(out)
-            store(predict(load_answerer(str(folder)), rows, "test"), out)
+            answerer = load_answerer(str(folder), calibrated=False)
+            store(predict(answerer, rows, "test"), out)
         evaluations.append(out)
     differences: dict[str, Interval] = compare(evaluations, "raw").found["differences"][
         str(evaluations[1])

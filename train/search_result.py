@@ -30,11 +30,12 @@ class Found:
     """The study's trials, and whether the best of them beats the defaults on other rows."""
 
     metric: str
-    defaults: float  # of the settings as they were, on the validation split
+    defaults: float | None  # of the settings as they were, on the validation split
     best: Tried | None  # None: no trial has come to its end
+    beaten: bool  # whether it does better than the defaults there
     tried: list[Tried]
     importances: dict[str, float]  # share of what the metric varied by; they sum to 1
-    gains: dict[str, Interval]  # best minus defaults on the test split, by metric
+    gains: dict[str, Interval]  # best minus defaults on the test split; empty without one
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
@@ -54,7 +55,11 @@ class Found:
             for one in self.tried
         ]
         header = ("trial", "", self.metric, "s", "settings", "")
-        parts = [table(header, lines), f"defaults: {self.metric} {self.defaults:.4f} (validation)"]
+        said = "undefined" if self.defaults is None else f"{self.defaults:.4f}"
+        parts = [table(header, lines), f"defaults: {self.metric} {said} (validation)"]
+        values = [one.value for one in self.tried if one.value is not None]
+        if len(values) > 1 and len(set(values)) == 1:
+            parts.append(f"all trials have the same {self.metric}: it does not tell them apart")
         if self.importances:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.importances.items())
             parts.append(f"what it varied with: {shares}")
@@ -64,8 +69,13 @@ class Found:
     def _verdict(self) -> str:
         if self.best is None:
             return "no trial came to its end: nothing is recommended"
+        if not self.beaten:
+            return "no trial does better than the defaults: nothing to change"
         if not self.gains:
-            return "the defaults were the best: nothing to change"
+            return (
+                f"trial {self.best.number} does best on the validation rows that chose it; without "
+                "a test split nobody knows whether elsewhere too; its settings are in best.yaml"
+            )
         # What may be searched for and is not there is a loss, which the test split has none of.
         name = self.metric if self.metric in self.gains else "f1"
         gain = self.gains[name]

@@ -1,5 +1,6 @@
 """What a search varies: settings by name, each a range or a list of choices."""
 
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -89,7 +90,9 @@ def _valid(name: str, value: str, base: TrainSettings, text: str) -> Any:
 
     typed: Any = value.strip()
     try:
-        typed = _kind(name)(typed) if _kind(name) in (int, float) else typed
+        if _kind(name) in (int, float):
+            typed = float(typed)
+            typed = int(typed) if _kind(name) is int and typed.is_integer() else typed
         model = TrainSettings.model_validate(base.model_dump() | {name: typed})
     except ValidationError as error:
         own = [one["msg"] for one in error.errors() if name in one["loc"]]
@@ -111,6 +114,11 @@ def holds(space: Space, settings: TrainSettings) -> bool:
         elif not distribution.low <= value <= distribution.high:  # type: ignore[attr-defined]
             return False
     return True
+
+
+def points(space: Space) -> int:
+    """How many points a grid has; lists only."""
+    return math.prod(len(d.choices) for d in space.values() if hasattr(d, "choices"))
 
 
 def value_of(settings: TrainSettings, name: str) -> Any:
