@@ -14,6 +14,7 @@ from typing import Any
 import platformdirs
 
 from abstain import quantised
+from abstain.run import CONFIG, FILE
 from curate import embedded
 from curate.errors import UserError, os_error
 
@@ -31,7 +32,7 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     base: str  # what `--model` was
-    run: Path | None = None  # the run's folder, where an adapter was loaded
+    run: Path | None = None  # the run's folder, where one was loaded
 
     @property
     def end_token_id(self) -> int:
@@ -56,9 +57,12 @@ def load_model(name: str, bits: quantised.Bits | None = None, whole: bool = Fals
     ``whole`` gives those rounded weights as plain ones, into which an adapter can be merged.
     """
     run = Path(name)
-    if (run / "adapter_config.json").exists():
+    if (run / CONFIG).exists():
         return _load_run(run, whole)
-    return _load_base(name, bits)
+    loaded = _load_base(name, bits)
+    if (run / FILE).exists():  # merged into its base by `train export`, and a run still
+        loaded.run = run
+    return loaded
 
 
 def load_tokenizer(name: str) -> tuple[Any, int, int | None]:

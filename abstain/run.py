@@ -23,7 +23,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 KIND = "abstain_adapter"  # the key that tells configurations of our own adapters from PEFT's
 # What decides an answer and how sure it is.
-_WEIGHTS = (CONFIG, WEIGHTS, "sufficiency_head.safetensors", quantised.FILE)
+HEAD = "sufficiency_head.safetensors"
+_WEIGHTS = (CONFIG, WEIGHTS, HEAD, quantised.FILE)
 _PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
@@ -75,9 +76,13 @@ def _base(run: Path) -> list[str]:
 
     Another fine-tuning of the same architecture differs there, and gigabytes need not be read.
     """
-    base = Path(read_json(run / "adapter_config.json")["base_model_name_or_path"])
-    found = [str(base)]
+    base, found, others = run, [], {HEAD, *CALIBRATION_FILES}
+    if (run / CONFIG).exists():  # else it was merged: it is its own base, wherever it lies
+        base = Path(read_json(run / CONFIG)["base_model_name_or_path"])
+        found, others = [str(base)], set()
     for path in sorted(base.glob("*.safetensors")):
+        if path.name in others:
+            continue
         with path.open("rb") as file:
             start = file.read(_PIECE)
             file.seek(max(0, path.stat().st_size - _PIECE))

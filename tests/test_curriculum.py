@@ -1,6 +1,7 @@
 """What counts how much in training: weights of rows, what the model knows, rewards, preferences."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from helpers import run_command
 from safetensors.torch import load_file
 
-from abstain.answerer import Answerer, load_answerer
+from abstain.answerer import load_answerer
 from abstain.model import LoadedModel, load_model
 from abstain.prefix import branch_out, forward
 from curate.contract import Contract
@@ -207,30 +208,40 @@ def test_pairs_prefer_what_is_right_to_what_somebody_would_say(
                     parent_id=parent.id, context="Nothing is known of it.")  # fmt: skip
     found = prefer.preferences([*group, child], answerer)
     phrase = answerer.contract.abstention_phrase
-    by_prompt = {pair["prompt"]: pair for pair in found.pairs}
-    told = by_prompt[_prompt(answerer, parent)]
-    assert (told["chosen"], told["rejected"]) == (parent.answers[0], phrase)
-    told = by_prompt[_prompt(answerer, child)]
-    assert (told["chosen"], told["rejected"]) == (phrase, parent.answers[0])
+    pairs = {pair.row_id: pair for pair in found.pairs}
+
+    def told(row: Row) -> tuple[str, str]:
+        """What is preferred to what; each ends as training and serving have it end."""
+        pair, end = pairs[row.id], answerer.loaded.end_token_id
+        assert pair.answer[-1] == pair.decline[-1] == end
+        decode = answerer.loaded.tokenizer.decode
+        return decode(pair.answer[:-1]), decode(pair.decline[:-1])
+
+    assert told(parent) == (parent.answers[0], phrase)
+    assert told(child) == (phrase, parent.answers[0])
     untold = [row for row in group if not row.sufficient]
     left_out = [name for names in found.dropped.values() for name in names]
     assert len(left_out) + len(found.pairs) == len(group) + 1
     for row in untold:
         if row.id not in left_out:
-            pair = by_prompt[_prompt(answerer, row)]
-            assert pair["chosen"] == phrase and not answerer.contract.is_abstention(
-                pair["rejected"]
-            )
-
-
-def _prompt(answerer: Answerer, row: Row) -> str:
-    return answerer.contract.prompt(answerer.loaded.tokenizer, row.context, row.question)
+            assert told(row)[0] == phrase and not answerer.contract.is_abstention(told(row)[1])
+    # An answer that is the phrase would be preferred to itself.
+    same = replace(parent, id="same", answers=[phrase])
+    again = prefer.preferences([same], answerer)
+    assert not again.pairs and again.dropped == {"both replies are the same": ["same"]}
+    # Tokens are those that training and serving read.
+    one = make_example(parent, answerer.loaded.tokenizer, answerer.contract,
+                       answerer.loaded.end_token_id)  # fmt: skip
+    assert pairs[parent.id].prompt == one.prompt and pairs[parent.id].answer == one.answer
 
 
 def test_preferences_make_a_run_that_prefers_them(
     small_set: Path, tiny_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "preferring"
+    # What an earlier training has left there does not stay; its ledger does.
+    out.mkdir()
+    shutil.copyfile(tiny_run / "sufficiency_head.safetensors", out / "probe.safetensors")
     done = run_command(
         "train", "prefer", tiny_run, "--data", small_set, "--out", out,
         "--learning-rate", 1e-3, "--epochs", 2, "--json",
@@ -256,6 +267,10 @@ def test_preferences_make_a_run_that_prefers_them(
     assert json.loads((out / "abstain.json").read_text())["calibration"] is None
     assert (out / "sufficiency_head.safetensors").exists() and not (out / "ref").exists()
     assert load_answerer(str(out)).head is not None
+    assert not (out / "probe.safetensors").exists()
+    training = [json.loads((run / "training.json").read_text()) for run in (tiny_run, out)]
+    assert training[0]["fingerprint"] != training[1]["fingerprint"]
+    assert training[1]["forgetting"] is None
 
 
 def test_preferences_refuse_what_they_cannot_train(
@@ -265,6 +280,15 @@ def test_preferences_refuse_what_they_cannot_train(
     for run, out, told in (
         (tmp_path / "run", tmp_path / "out", "lora, rslora or dora"),
         (tiny_run, tiny_run, "is the run itself"),
+        (tiny_model, tmp_path / "out", "has no adapter_config"),
     ):
         with pytest.raises(UserError, match=told):
             prefer.prefer(run, data_set, out, prefer.PreferSettings())
+    # A prompt that does not fit is said, not dropped.
+    short = tmp_path / "short"
+    shutil.copytree(tiny_run, short)
+    training = json.loads((short / "training.json").read_text())
+    training["settings"]["max_tokens"] = 20
+    (short / "training.json").write_text(json.dumps(training))
+    with pytest.raises(UserError, match="to truncation at max_tokens = 20"):
+        prefer.prefer(short, data_set, tmp_path / "out", prefer.PreferSettings())

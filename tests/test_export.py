@@ -4,16 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import run_command
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from abstain.answer import Answer
+from abstain.answerer import load_answerer
 from abstain.model import load_model
+from abstain.predict import predict
+from abstain.run import weights_hash
 from curate.errors import UserError
-from curate.record import Row
+from curate.record import Row, read_fold
 from train import export as exporting
 from train import trainer
+from train.forgetting import forgetting
 from train.settings import TrainSettings
 
 
@@ -33,7 +39,8 @@ def test_a_merged_model_is_the_run(
     assert found.largest_gap < 1e-4
     # It is a plain model: no adapter, no trace of PEFT, and loads without either.
     plain = load_model(str(tmp_path / "merged"))
-    assert plain.run is None and not (tmp_path / "merged/adapter_config.json").exists()
+    assert not (tmp_path / "merged/adapter_config.json").exists()
+    assert not any(isinstance(module, BaseTunerLayer) for module in plain.model.modules())
     tokens = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         one, other = plain.model(tokens).logits, load_model(str(run)).model(tokens).logits
@@ -41,6 +48,34 @@ def test_a_merged_model_is_the_run(
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert (one - base).abs().max() > 1e-3
     assert json.loads((tmp_path / "merged/export.json").read_text())["same_text"] == 1
+
+
+def test_a_merged_model_is_calibrated_and_asked_as_a_run_is(
+    tiny_model: Path, data_set: Path, tmp_path: Path
+) -> None:
+    """With its own phrase and its head, and by a name for its weights that tells it from others."""
+    run = trained(str(tiny_model), data_set, tmp_path / "run", abstention_phrase="no idea")
+    merged = tmp_path / "merged"
+    exporting.export(run, merged, "merged", data_set, prompts=8)
+    answerer, before = load_answerer(str(merged)), load_answerer(str(run))
+    assert answerer.contract == before.contract
+    rows = read_fold(data_set, "validation")[:6]
+    one, other = (predict(a, rows, "ask") for a in (answerer, before))
+    assert answerer.head is not None
+    np.testing.assert_allclose(one.raw.p_sufficient, other.raw.p_sufficient, atol=1e-4)
+    name = weights_hash(merged)
+    done = run_command("abstain", "calibrate", merged, "--data", data_set, "--target-risk", 0.5,
+                       "--signals", "sufficiency_head")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert load_answerer(str(merged)).calibration is not None
+    merged.rename(tmp_path / "moved")
+    assert weights_hash(tmp_path / "moved") == name
+    bf16 = tmp_path / "bfloat16"
+    exporting.export(run, bf16, "bfloat16", data_set, prompts=8, tolerance=1.0)
+    assert weights_hash(bf16) != name
+    for refuse, told in ((exporting.merged, "has no adapter_config"), (forgetting, "not a run of")):
+        with pytest.raises(UserError, match=told):
+            refuse(tmp_path / "moved")
 
 
 def test_an_export_that_decides_otherwise_is_not_called_done(
@@ -59,7 +94,8 @@ def test_an_export_that_decides_otherwise_is_not_called_done(
     monkeypatch.setattr(exporting, "answer_all", always)
     with pytest.raises(UserError, match=r"decides otherwise .* on 100.0% of 8 prompts"):
         exporting.export(tiny_run, tmp_path / "merged", "merged", small_set, prompts=8)
-    assert not (tmp_path / "merged").exists() and (tmp_path / "merged.unchecked").exists()
+    assert not (tmp_path / "merged").exists()
+    assert json.loads((tmp_path / "merged.unchecked/export.json").read_text())["same_text"] == 0
 
 
 def test_what_both_say_is_compared_row_by_row() -> None:
@@ -90,14 +126,14 @@ def test_gguf_answers_in_llama_cpp_as_the_run_does(small_set: Path, tmp_path: Pa
     found = json.loads(done.stdout)
     assert found["same_text"] >= 0.75 and found["mean_gap"] < 0.05
     assert (tmp_path / "model.gguf").stat().st_size > 4e8
-    assert json.loads((tmp_path / "model.json").read_text()) == found
+    assert json.loads((tmp_path / "model.gguf.export.json").read_text()) == found
 
 
 def test_what_cannot_be_exported_is_said(
     tiny_model: Path, tiny_run: Path, small_set: Path, tmp_path: Path
 ) -> None:
     run = trained(str(tiny_model), small_set, tmp_path / "run", method="bottleneck", epochs=0.5)
-    with pytest.raises(UserError, match="cannot be merged"):
+    with pytest.raises(UserError, match="bottleneck adapter cannot be merged"):
         exporting.export(run, tmp_path / "merged", "merged", small_set)
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="is there already"):

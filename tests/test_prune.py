@@ -9,11 +9,12 @@ import pytest
 import torch
 from helpers import run_command
 from torch.nn.utils import prune as reference
-from transformers import AutoModelForCausalLM
+from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
 from abstain.blocks import decoder
-from abstain.model import load_model
+from abstain.model import LoadedModel, load_model
 from curate.errors import UserError
+from curate.record import read_fold
 from train import prune as pruning
 
 
@@ -78,14 +79,45 @@ def test_a_pruned_model_is_fine_tuned_and_keeps_its_zeros(
         "--model", tmp_path / "pruned", "--epochs", 1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert load_model(str(tmp_path / "run")).base == str(tmp_path / "pruned")
-    stored = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
-    layer = next(pruning.linear(decoder(stored).layers[0]))
-    assert ((layer.weight == 0).sum(1) == layer.in_features // 2).all()
+    run = load_model(str(tmp_path / "run"))
+    assert run.base == str(tmp_path / "pruned")
+    # Beneath the adapter of the trained run, as they were.
+    layer = decoder(run.model.get_base_model()).layers[0].mlp.up_proj
+    assert layer.lora_B["default"].weight.any()
+    assert ((layer.base_layer.weight == 0).sum(1) == layer.in_features // 2).all()
+
+
+def test_layers_that_attend_to_a_window_are_given_their_own_masks(
+    data_set: Path, tiny_model: Path
+) -> None:
+    """Gemma 3 mixes both kinds of blocks; run whole, or block by block, it gives the same."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    config = Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Gemma3ForCausalLM(config).eval()
+    (prompt,) = pruning.prompts(LoadedModel(model, tokenizer, "gemma"), data_set)[:1]
+    with torch.no_grad():
+        (hidden,), more = pruning._entering(LoadedModel(model, tokenizer, "gemma"), [prompt])
+        for block, (given,) in zip(decoder(model).layers, more, strict=True):
+            hidden = pruning._first(block(hidden, **given))
+        whole = model(torch.tensor([prompt]), output_hidden_states=True).hidden_states[-1]
+        torch.testing.assert_close(decoder(model).norm(hidden), whole)
+
+
+def test_wanda_reads_one_prompt_of_each_context(tiny_model: Path, data_set: Path) -> None:
+    loaded = load_model(str(tiny_model))
+    contexts = {row.context for row in read_fold(data_set, "train")}
+    assert len(pruning.prompts(loaded, data_set)) == min(pruning.PROMPTS, len(contexts))
 
 
 def test_what_cannot_be_pruned_is_said(tiny_model: Path, tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give --data"):
         pruning.prune(str(tiny_model), tmp_path, "wanda", 0.5)
+    with pytest.raises(UserError, match="is the model itself"):
+        pruning.prune(str(tiny_model), tiny_model, "magnitude", 0.5)
     with pytest.raises(UserError, match="prune its base"):
         pruning.prune(str(tiny_run), tmp_path, "magnitude", 0.5)

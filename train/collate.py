@@ -37,10 +37,12 @@ def make_example(
     end_token_id: int,
     weight: float = 1.0,
     reward: float = 0.0,
+    instead: str = "",
 ) -> Example:
     """Tokenise one row. Prompt and answer are tokenised apart, as they are when serving.
 
-    ``reward``: what declining earns where the row has an answer (`train.curriculum`).
+    ``reward``: what declining earns where the row has an answer (`train.curriculum`). ``instead``:
+    another reply beside the right one, to be compared with it (`train.prefer`).
     """
     text = contract.prompt(tokenizer, row.context, row.question, row.history)
 
@@ -49,6 +51,7 @@ def make_example(
 
     sufficient = bool(row.sufficient)
     offered = sufficient and reward > 0
+    instead = instead or (contract.abstention_phrase if offered else "")
     return Example(
         row_id=row.id,
         context=row.context,
@@ -56,7 +59,7 @@ def make_example(
         answer=ended(contract.target(row.answers, sufficient)),
         sufficient=sufficient,
         weight=weight,
-        decline=ended(contract.abstention_phrase) if offered else (),
+        decline=ended(instead) if instead else (),
         reward=reward if offered else 0.0,
     )
 

@@ -7,6 +7,7 @@ and is put in its place only where it decides alike.
 
 import contextlib
 import itertools
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
 from abstain.answer import Answer, Answering
 from abstain.answerer import load_answerer
 from abstain.groups import draw_contexts
 from abstain.model import LoadedModel, load_model, quiet_peft
 from abstain.predict import answer_all
-from abstain.run import RunFile, read_run_file
+from abstain.run import CONFIG, HEAD, KIND, RunFile, read_run_file
 from curate.console import table
 from curate.contract import Contract
 from curate.errors import UserError, os_error
@@ -30,6 +33,7 @@ Kind = Literal["merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0"]
 # Adapters of PEFT whose work can be done by the base's own weights.
 _MERGING = {"LORA", "ADALORA", "IA3", "LN_TUNING", "SHIRA"}
 REPORT = "export.json"
+PROMPTS, TOLERANCE = 100, 0.03
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,12 @@ class Compared:
 
 
 def export(
-    run: Path, out: Path, kind: Kind, data: Path, prompts: int = 48, tolerance: float = 0.02
+    run: Path,
+    out: Path,
+    kind: Kind,
+    data: Path,
+    prompts: int = PROMPTS,
+    tolerance: float = TOLERANCE,
 ) -> Compared:
     """Write ``run`` as ``kind`` to ``out``, a folder, or a file for GGUF.
 
@@ -99,6 +108,9 @@ def export(
     with _answering(unchecked, kind, contract) as answering:
         again = answer_all(answering, rows, "ask the export")
     found = compare(kind, rows, said, again)
+    # Of a file beside it, of a folder inside, and so where either has been put aside.
+    report = unchecked / REPORT if unchecked.is_dir() else out.with_name(f"{out.name}.{REPORT}")
+    write_json(report, found.to_json())
     if found.decided_otherwise > tolerance:
         raise UserError(
             f"{unchecked}: decides otherwise than {run} on {found.decided_otherwise:.1%} of "
@@ -109,8 +121,6 @@ def export(
         unchecked.rename(out)
     except OSError as error:
         raise os_error("put the export in its place", out, error) from error
-    report = out / REPORT if out.is_dir() else out.with_suffix(".json")
-    write_json(report, found.to_json())
     return found
 
 
@@ -149,17 +159,27 @@ def _merged(run: Path, out: Path, kind: Kind, contract: Contract) -> None:
     loaded = merged(run)
     if kind == "bfloat16":
         loaded.model.to(torch.bfloat16)
+    write_model(loaded, out)
+    if (run / HEAD).exists():
+        shutil.copyfile(run / HEAD, out / HEAD)
+    RunFile(contract).write(out)
+
+
+def write_model(loaded: LoadedModel, out: Path) -> None:
+    """A whole model and its tokenizer in a folder; `UserError` where the disk does not take it."""
     try:
         loaded.model.save_pretrained(out)
         loaded.tokenizer.save_pretrained(out)
-    except OSError as error:
-        raise os_error("write the merged model", out, error) from error
-    RunFile(contract).write(out)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write the model to {out}: {error}") from error
 
 
 def merged(run: Path) -> LoadedModel:
     """A run as one plain model; `UserError` where its method leaves something beside the base."""
-    kind = read_json(run / "adapter_config.json").get("peft_type", "an adapter of its own")
+    if not (run / CONFIG).exists():
+        raise UserError(f"{run}: has no {CONFIG}; what is exported is a run of `train run`")
+    config = read_json(run / CONFIG)
+    kind = config.get("peft_type") or f"{config.get(KIND, 'this kind of')} adapter"
     if kind not in _MERGING:
         raise UserError(
             f"{run}: {kind} cannot be merged into its base; serve the run itself "
@@ -192,7 +212,7 @@ def _gguf(run: Path, out: Path, outtype: str) -> None:
 @contextlib.contextmanager
 def _answering(export: Path, kind: Kind, contract: Contract) -> Iterator[Answering]:
     if not kind.startswith("gguf"):
-        yield load_answerer(str(export), contract, calibrated=False)
+        yield load_answerer(str(export), calibrated=False)
         return
     from abstain.endpoint import Endpoint
     from curate.generate.llm import local

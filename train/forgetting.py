@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from abstain.model import LoadedModel, load_model
 from abstain.quantised import bits_of
-from abstain.run import read_run_file
+from abstain.run import CONFIG, read_run_file
 from curate.console import table
 from curate.contract import Contract
 from curate.errors import UserError
@@ -128,7 +128,7 @@ def _gold(loaded: LoadedModel, some: Sequence[Probe]) -> list[float]:
 def forgetting(run: Path) -> Forgetting:
     """Measure a run against the model that it was trained from."""
     after = load_model(str(run))
-    if after.run is None:
+    if not (run / CONFIG).exists():
         raise UserError(f"{run}: not a run of `train run` (no adapter_config.json)")
     contract = read_run_file(run).contract
     before = load_model(after.base, bits_of(run))

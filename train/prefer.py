@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from abstain.answerer import Answerer, load_answerer
-from abstain.head import FILE as HEAD_FILE
-from abstain.model import device, quiet_peft
+from abstain.model import device, quiet_peft, window
 from abstain.predict import answer_all
-from abstain.run import RunFile, read_run_file, write_card
-from curate.contract import Contract
+from abstain.run import CONFIG
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
-from curate.record import Row, read_fold
+from curate.record import Row, digest, read_fold, rows_digest
+from train import run_folder
+from train.collate import Example, make_example, too_long
 from train.material import room
 from train.memory import limit_kernel_cache, peak_memory
+from train.run_folder import TRAINING
 from train.settings import TrainSettings
 
+_ALIKE = "both replies are the same"
 _UNTOLD = "its context does not suffice, its parent has no answer, and the run declines it already"
 
 
@@ -35,7 +37,8 @@ _UNTOLD = "its context does not suffice, its parent has no answer, and the run d
 class Preferences:
     """Pairs of replies, and the rows that gave none, by why."""
 
-    pairs: list[dict[str, str]] = field(default_factory=list)
+    # The reply to prefer is the answer, the other one stands as what may be said instead.
+    pairs: list[Example] = field(default_factory=list)
     dropped: dict[str, list[str]] = field(default_factory=dict)  # reason → row ids
 
 
@@ -54,6 +57,7 @@ class PreferSettings:
 def preferences(rows: Sequence[Row], answerer: Answerer) -> Preferences:
     """A pair for every row that gives one; the run is asked only what nothing else tells."""
     contract, tokenizer = answerer.contract, answerer.loaded.tokenizer
+    end = answerer.loaded.end_token_id
     by_id = {row.id: row for row in rows}
     found = Preferences()
     rejected: dict[str, str] = {}
@@ -73,10 +77,13 @@ def preferences(rows: Sequence[Row], answerer: Answerer) -> Preferences:
         else:
             rejected[row.id] = answer.text
     for row in rows:
-        if row.id in rejected:
-            prompt = contract.prompt(tokenizer, row.context, row.question, row.history)
-            chosen = contract.target(row.answers, bool(row.sufficient))
-            found.pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected[row.id]})
+        if row.id not in rejected:
+            continue
+        pair = make_example(row, tokenizer, contract, end, instead=rejected[row.id])
+        if pair.answer == pair.decline:
+            found.dropped.setdefault(_ALIKE, []).append(row.id)
+        else:
+            found.pairs.append(pair)
     return found
 
 
@@ -84,13 +91,16 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
     """Train a copy of ``run`` on preferences drawn from ``data`` and write it to ``out``.
 
     Raises `UserError` for a run without LoRA, since TRL keeps a copy of the adapter to compare
-    with, and where no row gives a pair.
+    with, where no row gives a pair, and where a pair does not fit.
     """
     if out.resolve() == run.resolve():
         raise UserError(f"{out}: is the run itself; give another folder")
-    kind = read_json(run / "adapter_config.json").get("peft_type")
+    if not (run / CONFIG).exists():
+        raise UserError(f"{run}: has no {CONFIG}; it is not a run of `train run`")
+    kind = read_json(run / CONFIG).get("peft_type")
     if kind != "LORA":
         raise UserError(f"{run}: preferences are for runs of lora, rslora or dora, not {kind}")
+    classes = _trl()
     writable_folder(out)
     limit_kernel_cache()
     answerer = load_answerer(str(run), calibrated=False)
@@ -98,8 +108,12 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
     found = preferences(rows, answerer)
     if not found.pairs:
         raise UserError(f"{data}: no row of its train split gives a pair to prefer one reply in")
-    training = read_json(run / "training.json")
-    seconds, losses = _train(answerer, found, settings, training, out)
+    training = read_json(run / TRAINING)
+    before = TrainSettings.model_validate(training["settings"])
+    bound = room(window(answerer.loaded.model.config), before)
+    if errors := too_long("train", found.pairs, before.max_tokens, bound):
+        raise UserError("\n".join(errors))
+    seconds, losses = _train(classes, answerer, found, settings, out)
     value = {
         "pairs": len(found.pairs),
         "dropped": {why: len(ids) for why, ids in found.dropped.items()},
@@ -109,38 +123,64 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
         "settings": vars(settings),
         "from": str(run),
     }
-    _write(run, out, answerer, {**training, "preferences": value})
+    training |= {
+        "fingerprint": digest(training["fingerprint"], repr(settings), rows_digest(rows)),
+        "forgetting": None,  # that of the run before
+        "preferences": value,
+    }
     write_json(out / "dropped.json", found.dropped)
+    loaded = answerer.loaded
+    run_folder.write(
+        out, loaded.base, loaded.model, answerer.head, answerer.contract, training,
+        before.base_bits, selected_adapters=["default"],
+    )  # fmt: skip
     return value
 
 
-def _train(
-    answerer: Answerer,
-    found: Preferences,
-    settings: PreferSettings,
-    training: dict[str, Any],
-    out: Path,
-) -> tuple[float, list[float]]:
-    """Seconds, and the loss of each step that TRL tells of."""
+def _trl() -> tuple[Any, Any]:
+    """TRL's configuration and trainer; `UserError` where it is not installed."""
     try:
         from trl.trainer.dpo_config import DPOConfig
         from trl.trainer.dpo_trainer import DPOTrainer
     except ImportError as error:
         raise UserError("preferences need TRL: pip install 'grounded-abstain[prefer]'") from error
+
+    class Trainer(DPOTrainer):
+        """On tokens as they were in training and will be in serving.
+
+        TRL would tokenise prompt and reply as one text, with special tokens of its own, and drop a
+        prompt that is too long.
+        """
+
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    return DPOConfig, Trainer
+
+
+def _train(
+    classes: tuple[Any, Any],
+    answerer: Answerer,
+    found: Preferences,
+    settings: PreferSettings,
+    out: Path,
+) -> tuple[float, list[float]]:
+    """Seconds, and the loss of each step that TRL tells of."""
     from datasets import Dataset
+
+    make_config, make_trainer = classes
 
     model = answerer.loaded.model
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
-    before = TrainSettings.model_validate(training["settings"])
-    config = DPOConfig(
+    config = make_config(
         output_dir=str(out / "trl"),
         beta=settings.beta,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulate,
-        max_length=room(before.max_tokens, before),
+        max_length=None,
         gradient_checkpointing=False,
         bf16=False,
         use_cpu=device().type == "cpu",
@@ -151,26 +191,19 @@ def _train(
     )
     # What TRL prints of its progress is not the command's result.
     with quiet_peft(), contextlib.redirect_stdout(sys.stderr):
-        trainer = DPOTrainer(
+        trainer = make_trainer(
             model,
             args=config,
             processing_class=answerer.loaded.tokenizer,
-            train_dataset=Dataset.from_list(found.pairs),
+            train_dataset=Dataset.from_list(
+                [
+                    {"prompt_ids": p.prompt, "chosen_ids": p.answer, "rejected_ids": p.decline}
+                    for p in found.pairs
+                ]
+            ),
         )
         started = time.perf_counter()
         trainer.train()
     shutil.rmtree(out / "trl", ignore_errors=True)
     told = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return time.perf_counter() - started, told
-
-
-def _write(run: Path, out: Path, answerer: Answerer, training: dict[str, Any]) -> None:
-    """A run's folder like any other: the head goes along, a calibration does not."""
-    with quiet_peft():
-        answerer.loaded.model.save_pretrained(out, selected_adapters=["default"])
-    if (run / HEAD_FILE).exists():
-        shutil.copyfile(run / HEAD_FILE, out / HEAD_FILE)
-    contract: Contract = read_run_file(run).contract
-    RunFile(contract).write(out)
-    write_card(out, answerer.loaded.base, training)
-    write_json(out / "training.json", training)

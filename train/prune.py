@@ -6,6 +6,7 @@ as many zeros in every row of every linear layer, what fine-tuning adds beside t
 runtime that stores or skips zeros gains by it, PyTorch itself does not.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +17,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from abstain.blocks import decoder
-from abstain.groups import draw_contexts
+from abstain.groups import by_context
 from abstain.model import LoadedModel, load_model
+from abstain.run import CONFIG
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import writable_folder, write_json
 from curate.record import read_fold
+from train.export import write_model
 from train.forgetting import bits_a_byte
 
 By = Literal["magnitude", "wanda"]
-PROMPTS = 32  # of the train split, that Wanda measures lengths on
+PROMPTS = 32  # one a context of the train split, that Wanda measures lengths on
 _TOKENS = 512  # of each, at most
 
 
@@ -52,9 +55,14 @@ def prune(model: str, out: Path, by: By, sparsity: float, data: Path | None = No
     """
     if by == "wanda" and data is None:
         raise UserError("wanda measures what enters each layer: give --data, prompts to run")
+    if out.resolve() == Path(model).resolve():
+        raise UserError(f"{out}: is the model itself; give another folder")
     loaded = load_model(model)
-    if loaded.run is not None:
+    if (Path(model) / CONFIG).exists():
         raise UserError(f"{model}: is a run; prune its base, and fine-tune that")
+    if not any(any(linear(block)) for block in decoder(loaded.model).layers):
+        kind = type(loaded.model).__name__
+        raise UserError(f"{model}: the blocks of {kind} have no linear layers of PyTorch to prune")
     writable_folder(out)
     before = bits_a_byte(loaded)
     if by == "magnitude" or data is None:
@@ -71,8 +79,7 @@ def prune(model: str, out: Path, by: By, sparsity: float, data: Path | None = No
         sum(weight.numel() for weight in weights),
         (before, bits_a_byte(loaded)),
     )
-    loaded.model.save_pretrained(out)
-    loaded.tokenizer.save_pretrained(out)
+    write_model(loaded, out)
     write_json(out / "pruning.json", {"model": model, **found.to_json()})
     return found
 
@@ -92,10 +99,14 @@ def zero(weight: Tensor, score: Tensor, sparsity: float) -> None:
 
 def prompts(loaded: LoadedModel, data: Path) -> list[list[int]]:
     """Some prompts of the train split as tokens: what the model will have to read."""
-    rows = [group[0] for group in draw_contexts(read_fold(data, "train"), PROMPTS, 13)]
-    if not rows:
+    contexts = list(by_context(read_fold(data, "train")).values())
+    if not contexts:
         raise UserError(f"{data}: its train split has no rows to measure on")
-    texts = [Contract().prompt(loaded.tokenizer, row.context, row.question) for row in rows]
+    drawn = random.Random(13).sample(contexts, min(PROMPTS, len(contexts)))
+    texts = [
+        Contract().prompt(loaded.tokenizer, row.context, row.question, row.history)
+        for row, *_ in drawn
+    ]
     encode = loaded.tokenizer.encode
     return [encode(text, add_special_tokens=False)[:_TOKENS] for text in texts]
 
@@ -103,8 +114,9 @@ def prompts(loaded: LoadedModel, data: Path) -> list[list[int]]:
 @torch.no_grad()
 def wanda(loaded: LoadedModel, prompts: Sequence[Sequence[int]], sparsity: float) -> None:
     """Prune block by block, each by what enters it when those below are pruned already."""
-    entering = _entering(loaded, prompts)
-    for block in tqdm(decoder(loaded.model).layers, desc="prune", unit="block"):
+    blocks = decoder(loaded.model).layers
+    entering, with_them = _entering(loaded, prompts)
+    for block, more in zip(tqdm(blocks, desc="prune", unit="block"), with_them, strict=True):
         squares: dict[nn.Linear, Tensor] = {}
 
         def note(layer: Any, given: Any, squares: dict[nn.Linear, Tensor] = squares) -> None:
@@ -112,36 +124,44 @@ def wanda(loaded: LoadedModel, prompts: Sequence[Sequence[int]], sparsity: float
             squares[layer] = squares.get(layer, torch.zeros_like(square)) + square
 
         hooks = [layer.register_forward_pre_hook(note) for layer in linear(block)]
-        for hidden, more in entering:
-            block(hidden, **more)
+        for hidden, given in zip(entering, more, strict=True):
+            block(hidden, **given)
         for hook in hooks:
             hook.remove()
         for layer, square in squares.items():
             zero(layer.weight, layer.weight.abs() * square.sqrt(), sparsity)
-        entering = [(_first(block(hidden, **more)), more) for hidden, more in entering]
+        entering = [
+            _first(block(hidden, **given)) for hidden, given in zip(entering, more, strict=True)
+        ]
 
 
 def _entering(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]]
-) -> list[tuple[Tensor, dict[str, Any]]]:
-    """What enters the first block for each prompt: hidden states, and all that goes with them."""
-    found: list[tuple[Tensor, dict[str, Any]]] = []
+) -> tuple[list[Tensor], list[list[dict[str, Any]]]]:
+    """What enters the first block, by prompt; and what else each block is given, by block, prompt.
 
-    class Enough(Exception):
-        """The first block is reached."""
+    Masks and positions differ between blocks where some attend to a window only.
+    """
+    first: list[Tensor] = []
+    blocks = decoder(loaded.model).layers
+    more: list[list[dict[str, Any]]] = [[] for _ in blocks]
 
-    def stop(_: Any, given: Any, more: dict[str, Any]) -> None:
-        found.append((given[0], more))
-        raise Enough
+    def note(number: int, given: Any, named: dict[str, Any]) -> None:
+        more[number].append(named)
+        if number == 0:
+            first.append(given[0])
 
-    hook = decoder(loaded.model).layers[0].register_forward_pre_hook(stop, with_kwargs=True)
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda _, given, named, number=number: note(number, given, named), with_kwargs=True
+        )
+        for number, block in enumerate(blocks)
+    ]
     for prompt in prompts:
-        try:
-            loaded.model(torch.tensor([prompt], device=loaded.model.device), use_cache=False)
-        except Enough:
-            continue
-    hook.remove()
-    return found
+        loaded.model(torch.tensor([prompt], device=loaded.model.device), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return first, more
 
 
 def _first(output: Any) -> Tensor:

@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tqdm import tqdm
 
-from abstain import quantised
-from abstain.head import FILE as HEAD_FILE
 from abstain.head import SufficiencyHead
-from abstain.model import LoadedModel, load_model, quiet_peft, window
+from abstain.model import LoadedModel, load_model, window
 from abstain.prefix import supports_packing
-from abstain.run import CALIBRATION_FILES, RunFile, ledger_of, write_card
 from curate.console import say
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import read_fold
-from train import checkpoint, optimizers, out_of_memory, parallel, precision, steps
+from train import checkpoint, optimizers, out_of_memory, parallel, precision, run_folder, steps
 from train.checkpoint import Progress
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
@@ -258,22 +254,6 @@ def _write_run(
     settings: TrainSettings,
     progress: Progress,
 ) -> None:
-    """The run's folder; ``training.json`` comes last, and says that the rest is whole."""
-    ledger = ledger_of(out)
-    try:
-        with quiet_peft():
-            model.save_pretrained(out)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write the adapter to {out}: {error}") from error
-    if head is not None:
-        head.save(out)
-    else:  # an earlier training's would be read with this adapter
-        (out / HEAD_FILE).unlink(missing_ok=True)
-    for name in CALIBRATION_FILES:
-        (out / name).unlink(missing_ok=True)
-    contract = Contract(abstention_phrase=settings.abstention_phrase)
-    RunFile(contract, ledger=ledger).write(out)
-    quantised.write(out, settings.base_bits)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     training = {
         "fingerprint": material.fingerprint,
@@ -286,5 +266,5 @@ def _write_run(
         "progress": asdict(progress),
         "forgetting": None,
     }
-    write_card(out, loaded.base, training)
-    write_json(out / "training.json", training)
+    contract = Contract(abstention_phrase=settings.abstention_phrase)
+    run_folder.write(out, loaded.base, model, head, contract, training, settings.base_bits)

@@ -1,0 +1,84 @@
+"""`train plan`: what a run will need, and whether to train at all."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from curate import console
+from curate.console import json_option
+from curate.errors import UserError
+from train.methods import METHODS
+from train.options import METHODS_EPILOG, PATH, settings_of
+
+
+@click.command(epilog=METHODS_EPILOG)
+@click.option("--data", type=PATH, help="Folder of `curate build`: its largest pack, its time.")
+@click.option("--model", help="Hub id, local folder, or smollm2-135m (embedded).")
+@click.option("--config", type=PATH, help="YAML file of settings (see `train settings`).")
+@click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
+@click.option("--rank", type=int, help="Rank of LoRA and its kin.")
+@click.option("--tokens", type=int, help="Without --data: tokens that the rows of a pack share.")
+@click.option("--rows", type=int, help="Without --data: rows of a pack.")
+@click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
+@click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--gpu-memory", type=float, metavar="GIB", help="Of each GPU: what would fit?")
+@click.option("--time/--no-time", "timed", default=True, help="Measure the time, some seconds.")
+@click.option("--decide", is_flag=True, help="Train at all? Measured: as long as two runs take.")
+@click.option("--goal", metavar="METRIC[=VALUE]", default="f1", help="What decides; with --decide.")
+@click.option("--out", type=PATH, help="With --decide: folder for what is measured.")
+@json_option
+def plan(
+    data: Path | None,
+    config: Path | None,
+    tokens: int | None,
+    rows: int | None,
+    gpus: int,
+    gpu_memory: float | None,
+    timed: bool,
+    decide: bool,
+    goal: str,
+    out: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Say what a run will need: memory, time, storage, network. No weights are loaded.
+
+    With --decide, whether to prompt, retrieve, fine-tune or collect more data: the untrained model
+    is asked the validation rows, and the settings are trained on 10, 25, 50 and 100 % of the rows.
+    Killed and started again, it goes on.
+
+    \b
+      train plan --data out/data
+      train plan --model some/7b-model --tokens 2000 --gpu-memory 24 --gpus 4
+      train plan --data out/data --decide --goal f1=0.7 --out out/decision
+    """
+    if decide:
+        _decide(data, out, goal, settings_of(config, **given), as_json)
+        return
+    from train import plan as planning
+    from train.estimate import Shape
+
+    settings = settings_of(config, **given)
+    shape = Shape(prefix=tokens or Shape.prefix, rows=rows or settings.max_rows)
+    found = planning.plan(settings, data, shape, gpus, gpu_memory, timed)
+    console.show(found.to_json(), found.text(), as_json)
+
+
+def _decide(data: Path | None, out: Path | None, goal: str, settings: Any, as_json: bool) -> None:
+    from curate.files import writable_folder
+    from train.decide import measure
+    from train.verdict import weigh
+
+    if data is None or out is None:
+        raise UserError("--decide measures: give --data and a folder for what it finds, --out")
+    metric, sign, value = goal.partition("=")
+    try:
+        wanted = float(value) if sign else None
+    except ValueError as error:
+        raise UserError(f"--goal {goal}: {value} is no number") from error
+    if wanted is not None and not 0 < wanted <= 1:
+        raise UserError(f"--goal {goal}: goals are above 0 and at most 1, e.g. {metric}=0.7")
+    writable_folder(out)
+    verdict = weigh(measure(data, out, settings, metric, wanted))
+    console.show(verdict.to_json(), verdict.text(), as_json)
