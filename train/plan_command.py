@@ -15,17 +15,25 @@ from train.options import METHODS_EPILOG, PATH, settings_of
 @click.command(epilog=METHODS_EPILOG)
 @click.option("--data", type=PATH, help="Folder of `curate build`: its largest pack, its time.")
 @click.option("--model", help="Hub id, local folder, or smollm2-135m (embedded).")
+@click.option("--max-tokens", type=int, help="Tokens a row may have, prompt and answer.")
 @click.option("--config", type=PATH, help="YAML file of settings (see `train settings`).")
 @click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
 @click.option("--rank", type=int, help="Rank of LoRA and its kin.")
-@click.option("--tokens", type=int, help="Without --data: tokens that the rows of a pack share.")
-@click.option("--rows", type=int, help="Without --data: rows of a pack.")
+@click.option(
+    "--tokens", type=click.IntRange(1), help="Without --data: tokens that the rows of a pack share."
+)
+@click.option("--rows", type=click.IntRange(1), help="Without --data: rows of a pack.")
 @click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
 @click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--gpu-memory", type=float, metavar="GIB", help="Of each GPU: what would fit?")
+@click.option(
+    "--gpu-memory",
+    type=click.FloatRange(0, min_open=True),
+    metavar="GIB",
+    help="Of each GPU: what would fit?",
+)
 @click.option("--time/--no-time", "timed", default=True, help="Measure the time, some seconds.")
 @click.option("--decide", is_flag=True, help="Train at all? Measured: as long as two runs take.")
-@click.option("--goal", metavar="METRIC[=VALUE]", default="f1", help="What decides; with --decide.")
+@click.option("--goal", metavar="METRIC[=VALUE]", help="With --decide: what decides; f1 if none.")
 @click.option("--out", type=PATH, help="With --decide: folder for what is measured.")
 @json_option
 def plan(
@@ -37,7 +45,7 @@ def plan(
     gpu_memory: float | None,
     timed: bool,
     decide: bool,
-    goal: str,
+    goal: str | None,
     out: Path | None,
     as_json: bool,
     **given: Any,
@@ -54,8 +62,12 @@ def plan(
       train plan --data out/data --decide --goal f1=0.7 --out out/decision
     """
     if decide:
-        _decide(data, out, goal, settings_of(config, **given), as_json)
+        _decide(data, out, goal or "f1", settings_of(config, **given), as_json)
         return
+    if goal is not None or out is not None:
+        raise UserError("--goal and --out go with --decide")
+    if data is not None and (tokens is not None or rows is not None):
+        raise UserError("--tokens and --rows are for packs that no --data tells of")
     from train import plan as planning
     from train.estimate import Shape
 
