@@ -1,28 +1,77 @@
 """What the tables of fine-tuning share: the same rows, a run each, and the same judges.
 
-Everything is done in processes of its own, and once: stopped and started again, a table goes on.
+Everything is done once: stopped and started again, a table goes on, and what two tables have in
+common lies in one folder.
 """
 
+import argparse
 import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from abstain.groups import draw_contexts
+from abstain.model import EMBEDDED, load_model
+from abstain.run import weights_hash
 from benchmarks import markdown
 from benchmarks.demo import BIN
 from benchmarks.paths import ROOT
 from curate.console import interval, table
-from curate.files import write_json
-from curate.record import Row, read_fold, to_table, write_table
+from curate.contract import Contract
+from curate.files import read_json, write_json, write_text
+from curate.record import Row, digest, read_fold, rows_digest, to_table, write_table
+from train.forgetting import abilities
+from train.kept import kept
 
-VALIDATION = 96
-TEST = 240
+VALIDATION = 48
+TEST = 120
 HEADER = ("M trained", "GiB", "s", "F1", "F1, answerable", "unanswerable, declined",
           "AUROC sufficient", "bits a byte", "everyday questions", "over-refusal")  # fmt: skip
+COLUMNS = """`GiB` is the peak of the process, `s` the training loop; intervals over test contexts,
+95 %, of what the model says itself, without a threshold. `bits a byte` is what plain text costs
+more than before, `everyday questions` the share answered rightly without a context, `over-refusal`
+the share of everyday questions and instructions that get the abstention phrase (`train
+forgetting`)."""
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What every table is asked with."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/fine_tuning")
+    parser.add_argument("--docs", type=Path)
+    return parser
+
+
+def document(
+    given: argparse.Namespace,
+    title: str,
+    found: str,
+    options: Mapping[str, Sequence[object]],
+    note: str = "",
+) -> None:
+    """The page that ``--docs`` asks for: how it was made, the table, what each line was run with."""
+    if not given.docs:
+        return
+    script = Path(sys.argv[0]).stem
+    lines = [
+        f"- {name}: `train run {' '.join(map(str, of))}`" for name, of in options.items() if of
+    ]
+    parts = [
+        f"# {title}",
+        f"Written by `python -m benchmarks.{script} --data DIR --docs docs/{script}.md`: "
+        f"{given.rows} rows, {given.epochs:g} passes over them, the embedded model, one seed.\n"
+        + COLUMNS,
+        found,
+        "\n".join([*lines, *([note] if note else [])]),
+    ]
+    write_text(given.docs, "\n\n".join(part for part in parts if part) + "\n")
 
 
 def some(rows: list[Row], count: int) -> list[Row]:
@@ -43,15 +92,13 @@ def split(data: Path, out: Path, rows: int) -> None:
             write_table(to_table(chosen), folder / f"{fold}.parquet")
 
 
-def command(*arguments: object) -> str:
-    """One installed command; its output."""
+def command(*arguments: object) -> None:
+    """One installed command, in a process of its own."""
     given = [str(argument) for argument in arguments]
     print("$ " + " ".join(given), flush=True)
-    done = subprocess.run([str(BIN / given[0]), *given[1:]], stdout=subprocess.PIPE, text=True,
-                          cwd=ROOT, check=False)  # fmt: skip
+    done = subprocess.run([str(BIN / given[0]), *given[1:]], cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    return done.stdout
 
 
 def trained(out: Path, name: str, *options: object, data: str = "all") -> Path:
@@ -62,44 +109,41 @@ def trained(out: Path, name: str, *options: object, data: str = "all") -> Path:
 
 
 def judged(out: Path, name: str, run: Path | None) -> dict[str, Any]:
-    """What the test rows say of a run, and what it has unlearnt; None: of the untrained model."""
-    done = out / f"{name}.json"
-    if done.exists():
-        found: dict[str, Any] = json.loads(done.read_text())
+    """What the test rows say of a run, and what it can still do; None: of the untrained model."""
+    data = out / "data/all"
+    model = str(run) if run is not None else EMBEDDED
+
+    def judge() -> dict[str, Any]:
+        evaluation = out / f"evaluation-{name}"
+        command("abstain", "evaluate", model, "--data", data, "--out", evaluation)
+        metrics = json.loads((evaluation / "metrics.json").read_text())["raw"]
+        names = ("em", "f1", "no_ans_accuracy", "has_ans_f1", "auroc_sufficient")
+        found = {key: metrics[key] for key in names}
+        return {**found, "abilities": asdict(abilities(load_model(model), Contract()))}
+
+    of = digest(weights_hash(run) if run is not None else "", rows_digest(read_fold(data, "test")))
+    found: dict[str, Any] = kept(out / f"{name}.json", of, judge)
+    if run is None:
         return found
-    evaluation = out / f"evaluation-{name}"
-    model = run if run is not None else "smollm2-135m"
-    command("abstain", "evaluate", model, "--data", out / "data/all", "--out", evaluation)
-    metrics = json.loads((evaluation / "metrics.json").read_text())["raw"]
-    found = {key: metrics[key] for key in ("em", "f1", "no_ans_accuracy", "has_ans_f1")}
-    found["auroc_sufficient"] = metrics["auroc_sufficient"]
-    if run is not None:
-        training = json.loads((run / "training.json").read_text())
-        progress = training["progress"]
-        found |= {"seconds": progress["seconds"], "gib": progress["peak_memory"]}
-        found["trained"] = training["trained_parameters"]
-        found["forgetting"] = json.loads(command("train", "forgetting", run, "--json"))
-    write_json(done, found)
-    return found
+    training = read_json(run / "training.json")
+    seconds, gib = training["progress"]["seconds"], training["progress"]["peak_memory"]
+    if "preferences" in training:  # trained on, from another run
+        seconds += training["preferences"]["seconds"]
+        gib = max(gib, training["preferences"]["peak_memory_gib"])
+    return {**found, "seconds": seconds, "gib": gib, "trained": training["trained_parameters"]}
 
 
-def line(name: str, found: dict[str, Any]) -> tuple[str, ...]:
+def line(name: str, found: dict[str, Any], untrained: dict[str, Any]) -> tuple[str, ...]:
     """One row of a table under `HEADER`."""
     quality = [interval(found[key]) for key in ("f1", "has_ans_f1", "no_ans_accuracy")]
     quality.append(interval(found["auroc_sufficient"]))
+    before, after = (one["abilities"] for one in (untrained, found))
+    lost = f"{after['bits_a_byte'] / before['bits_a_byte'] - 1:+.1%}"
+    able = (lost, f"{after['closed_book']:.2f}", f"{after['refusals']:.2f}")
     if "seconds" not in found:
-        return (name, "0", "", "", *quality, "", "", "")
-    forgot = found["forgetting"]
-    return (
-        name,
-        f"{found['trained'] / 1e6:.2f}",
-        f"{found['gib']:.2f}",
-        f"{found['seconds']:.0f}",
-        *quality,
-        f"{forgot['lost']:+.1%}",
-        f"{forgot['before']['closed_book']:.2f} → {forgot['after']['closed_book']:.2f}",
-        f"{forgot['after']['refusals']:.2f}",
-    )
+        return (name, "0", "", "", *quality, *able)
+    spent = (f"{found['trained'] / 1e6:.2f}", f"{found['gib']:.2f}", f"{found['seconds']:.0f}")
+    return (name, *spent, *quality, *able)
 
 
 def tabulate(out: Path, what: str, runs: Iterable[tuple[str, Path]]) -> str:
@@ -107,11 +151,12 @@ def tabulate(out: Path, what: str, runs: Iterable[tuple[str, Path]]) -> str:
 
     ``what`` names the first column, and with ``.json`` the file of the numbers.
     """
-    found = {"untrained": judged(out, "untrained", None)}
+    untrained = judged(out, "untrained", None)
+    found = {"untrained": untrained}
     for name, run in runs:
         found[name] = judged(out, run.name, run)
-        print(*line(name, found[name]), sep="  ", flush=True)
-    header, lines = (what, *HEADER), [line(name, one) for name, one in found.items()]
+        print(*line(name, found[name], untrained), sep="  ", flush=True)
+    header, lines = (what, *HEADER), [line(name, one, untrained) for name, one in found.items()]
     print(table(header, lines))
-    write_json(out / f"{what}.json", found)
+    write_json(out / f"table-{what}.json", found)
     return markdown.table(header, lines)

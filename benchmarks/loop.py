@@ -152,6 +152,8 @@ def main() -> None:
     seconds["second model"] = learn(1)
     report = ("--report", out / "compare.html")
     run("abstain", "compare", *evaluations, *report)
+    rounds = [part for pair in zip(runs, data, strict=True) for part in ("--round", *pair)]
+    run("train", "continual", *rounds, "--out", out / "continual")
     compared = json.loads(
         subprocess.run(
             [str(BIN / "abstain"), "compare", *map(str, evaluations), "--json"],

@@ -1,6 +1,6 @@
 """Every way of fine-tuning on the same rows: quality, size, memory, time and forgetting.
 
-    python -m benchmarks.methods --data DIR [--rows 256] [--epochs 2] [--docs docs/methods.md]
+    python -m benchmarks.methods --data DIR [--rows 256] [--epochs 1] [--docs docs/methods.md]
 
 DIR is a data set such as `curate build data/recipes/squad2.yaml` makes. So many rows of its train
 split, contexts with all their questions, are trained on by each method with its own default
@@ -9,12 +9,9 @@ settings; validation picks the weights, and the same test rows judge what the mo
 Stopped and started again, it goes on where it was.
 """
 
-import argparse
 from pathlib import Path
 
-from benchmarks.fine_tuning import split, tabulate, trained
-from benchmarks.paths import ROOT
-from curate.files import write_text
+from benchmarks.fine_tuning import arguments, document, split, tabulate, trained
 from train.methods import METHODS
 
 
@@ -29,28 +26,13 @@ def run_of(out: Path, method: str, epochs: float) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser = arguments(__doc__)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/methods")
-    parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     split(given.data, given.out, given.rows)
     runs = ((name, run_of(given.out, name, given.epochs)) for name in given.methods)
     found = tabulate(given.out, "methods", runs)
-    if given.docs:
-        heading = (
-            "# Ways of fine-tuning\n\nWritten by `python -m benchmarks.methods --data DIR --docs "
-            f"docs/methods.md`: {given.rows} rows, {given.epochs:g} passes over them, the embedded "
-            "model, each method's default settings, one seed. `GiB` is the peak of the process, "
-            "`s` the training loop; intervals over test contexts, 95 %. `bits a byte` is what "
-            "plain text costs more than before, `everyday questions` the share answered rightly "
-            "before and after, `over-refusal` the share of everyday questions and instructions "
-            "that now get the abstention phrase (`train forgetting`).\n\n"
-        )
-        write_text(given.docs, f"{heading}{found}\n")
+    document(given, "Ways of fine-tuning", found, {})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from abstain.metrics import Judged
 from curate.errors import UserError
 from curate.record import Row, read_fold, to_table, write_table
 from train.decide import Asked, DataFacts, Measured, measure
-from train.learning_curve import Curve, draw_on, fit, judge
+from train.judge import judge
+from train.learning_curve import Curve, draw_on, fit
 from train.settings import TrainSettings
 from train.verdict import Verdict, weigh
 

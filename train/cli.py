@@ -8,7 +8,7 @@ import click
 from curate import console
 from curate.console import json_option
 from train.methods import METHODS
-from train.model_commands import export, forgetting, prefer, prune
+from train.model_commands import continual, export, forgetting, prefer, prune
 from train.options import METHODS_EPILOG, PATH, settings_of, settings_options
 from train.plan_command import plan
 from train.search_command import search
@@ -135,7 +135,7 @@ def settings() -> None:
         click.echo(yaml.safe_dump({name: field.default}).strip())
 
 
-for command in (plan, search, prefer, export, prune, forgetting):
+for command in (plan, search, prefer, export, prune, forgetting, continual):
     cli.add_command(command)
 
 

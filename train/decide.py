@@ -38,8 +38,9 @@ from train import steps
 from train.collate import pack_examples, tokenise
 from train.estimate import GIB
 from train.forgetting import forgetting
+from train.judge import JUDGED, judge, labelled
 from train.kept import kept
-from train.learning_curve import JUDGED, Curve, judge, labelled, learning_curve, part_folder
+from train.learning_curve import Curve, learning_curve, part_folder
 from train.plan import plan
 from train.probes import chat, reply
 from train.settings import TrainSettings
@@ -111,7 +112,7 @@ def measure(
     """Measure what has not been measured yet; raises `UserError` where the data do not allow it."""
     if metric not in METRICS:
         raise UserError(f"--goal {metric}: no metric to set a goal on; {', '.join(METRICS)}")
-    rows = labelled(data)
+    rows = labelled(data, "validation")
     prompts = _prompts(settings, data)  # asked first, since what trains takes hours
     untrained = {name: _judged(settings, rows, out, metric, *of) for name, of in prompts.items()}
     for one in untrained.values():

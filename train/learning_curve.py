@@ -8,7 +8,7 @@ much another seed would have changed is not in the interval.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,24 +16,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abstain.answer import Answering
 from abstain.answerer import load_answerer
-from abstain.compare import Evaluation, read_evaluation
-from abstain.evaluate import store
 from abstain.groups import draw_contexts
 from abstain.metrics import Judged, compute
-from abstain.predict import predict
 from abstain.run import weights_hash
 from abstain.signals import Array
 from curate.bootstrap import Interval, intervals
 from curate.errors import UserError
 from curate.files import writable_folder
-from curate.record import Row, digest, read_fold, rows_digest, to_table, write_table
+from curate.record import Row, read_fold, to_table, write_table
 from train import trainer
-from train.kept import kept
+from train.judge import judge, labelled
 from train.settings import TrainSettings
 
-JUDGED = "judged.json"  # what was judged, and the seconds that an answer took
 SHARES = (0.1, 0.25, 0.5, 1.0)
 _EXPONENTS = np.geomspace(0.05, 2.0, 60)
 _SIZES = 3  # as many as the law has numbers
@@ -118,7 +113,7 @@ def learning_curve(
 
     Whole contexts, each part within the next; what is in ``out`` already is not done again.
     """
-    train, judged_on = read_fold(data, "train"), labelled(data)
+    train, judged_on = read_fold(data, "train"), labelled(data, "validation")
     parts = {share: _part(train, share, settings.seed) for share in SHARES}
     sizes = [len(part) for part in parts.values()]
     if len(set(sizes)) < len(SHARES):
@@ -138,14 +133,6 @@ def learning_curve(
     return draw_on(sizes, judged, evaluations[-1].groups, metric, goal)
 
 
-def labelled(data: Path) -> list[Row]:
-    """The validation rows that can be judged on; `UserError` where there are none."""
-    rows = [row for row in read_fold(data, "validation") if row.sufficient is not None]
-    if not rows:
-        raise UserError(f"{data}: has no labelled validation split to judge on")
-    return rows
-
-
 def _part(train: Sequence[Row], share: float, seed: int) -> list[Row]:
     contexts = draw_contexts(train, max(1, round(share * len(train))), seed)
     return list(itertools.chain.from_iterable(contexts))
@@ -162,24 +149,6 @@ def _stored(folder: Path, train: Sequence[Row], validation: Sequence[Row]) -> Pa
     write_table(to_table(list(train)), data / "train.parquet")
     write_table(to_table(list(validation)), data / "validation.parquet")
     return data
-
-
-def judge(
-    rows: Sequence[Row], out: Path, of: str, answering: Callable[[], Answering]
-) -> Evaluation:
-    """What a model says itself of labelled rows; read where it has been judged before.
-
-    ``of`` names the model and its prompt.
-    """
-
-    def ask() -> float:
-        writable_folder(out)
-        answerer = answering()
-        store(predict(answerer, list(rows), "judge"), out)
-        return answerer.seconds["answer"] / len(rows)
-
-    kept(out / JUDGED, digest(of, rows_digest(rows)), ask)
-    return read_evaluation(out)
 
 
 def draw_on(

@@ -140,3 +140,36 @@ def forgetting(run: Path, as_json: bool) -> None:
 
     found = measuring.forgetting(run)
     console.show(found.to_json(), found.text(), as_json)
+
+
+@click.command()
+@click.option(
+    "--round",
+    "rounds",
+    type=(PATH, PATH),
+    multiple=True,
+    required=True,
+    metavar="RUN DATA",
+    help="A run and the data set it was trained on; twice or more, the oldest first.",
+)
+@click.option("--out", type=PATH, required=True, help="Folder for what the runs answer.")
+@click.option("--limit", type=_ABOVE_0, help="Fail where f1 has fallen by more, e.g. 0.05.")
+@json_option
+def continual(
+    rounds: tuple[tuple[Path, Path], ...], out: Path, limit: float | None, as_json: bool
+) -> None:
+    """Measure what later rounds of learning have cost on the test rows of earlier ones.
+
+    For a model that learns again from what people answer (`abstain queue export`). Rows on whose
+    contexts a later round trains are left out. Killed and started again, it goes on.
+
+    \b
+      train continual --round out/run-1 out/data-1 --round out/run-2 out/data-2 --out out/continual
+    """
+    from curate.errors import UserError
+    from train import continual as measuring
+
+    found = measuring.continual([measuring.Round(run, data) for run, data in rounds], out)
+    console.show(found.to_json(), found.text(), as_json)
+    if limit is not None and (worst := found.worst("f1")) < -limit:
+        raise UserError(f"f1 has fallen by {-worst:.3f} on an earlier round, more than {limit:g}")

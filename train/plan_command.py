@@ -19,9 +19,7 @@ from train.options import METHODS_EPILOG, PATH, settings_of
 @click.option("--config", type=PATH, help="YAML file of settings (see `train settings`).")
 @click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
 @click.option("--rank", type=int, help="Rank of LoRA and its kin.")
-@click.option(
-    "--tokens", type=click.IntRange(1), help="Without --data: tokens that the rows of a pack share."
-)
+@click.option("--tokens", type=click.IntRange(1), help="Without --data: tokens that a pack shares.")
 @click.option("--rows", type=click.IntRange(1), help="Without --data: rows of a pack.")
 @click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
 @click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)

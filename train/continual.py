@@ -1,0 +1,130 @@
+"""`train continual`: what later rounds of learning have cost on the test rows of earlier ones.
+
+Each round has a run and the data set that it was trained on. Every run answers its own round's test
+rows and those of all rounds before: R[i, j], run i on the rows of round j (Lopez-Paz and Ranzato
+2017, "Gradient Episodic Memory"). What is asked of the newest run is the difference between it and
+each earlier run on that one's own rows, resampled by context: below zero, something is forgotten.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abstain.answer import Answering
+from abstain.answerer import load_answerer
+from abstain.compare import Evaluation
+from abstain.metrics import Judged, compute
+from abstain.run import weights_hash
+from curate.bootstrap import Interval, intervals
+from curate.console import interval, table
+from curate.errors import UserError
+from curate.record import Row, read_fold
+from train.judge import judge, labelled
+
+METRICS = ("f1", "has_ans_f1", "no_ans_accuracy", "auroc_sufficient")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A run and the data set that it was trained on."""
+
+    run: Path
+    data: Path
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the newest run has kept of one round."""
+
+    data: str
+    rows: int
+    learnt_later: int  # rows left out: a later round trains on their contexts
+    scores: dict[str, list[Interval]]  # by metric: of each run from that round on
+    change: dict[str, Interval]  # the newest run's minus that round's own; none of the last round
+
+
+@dataclass(frozen=True)
+class Continual:
+    """All rounds, the oldest first."""
+
+    runs: list[str]
+    rounds: list[Kept]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    def worst(self, metric: str) -> float:
+        """The largest loss of any earlier round: below zero, something is forgotten."""
+        changes = [one.change[metric]["value"] for one in self.rounds if one.change]
+        return min((change for change in changes if change is not None), default=0.0)
+
+    def text(self) -> str:
+        """For a person."""
+        parts = []
+        for metric in METRICS:
+            lines = []
+            for number, kept in enumerate(self.rounds):
+                scores = [interval(score) for score in kept.scores[metric]]
+                change = interval(kept.change[metric]) if kept.change else ""
+                lines.append((kept.data, str(kept.rows), *[""] * number, *scores, change))
+            parts.append(table((metric, "rows", *self.runs, "newest – own"), lines))
+        left_out = sum(one.learnt_later for one in self.rounds)
+        if left_out:
+            parts.append(f"{left_out} test rows left out: a later round trains on their contexts")
+        return "\n\n".join(parts)
+
+
+def continual(rounds: Sequence[Round], out: Path) -> Continual:
+    """Judge every run on its own and all earlier test rows; what is in ``out`` is not done again.
+
+    Raises `UserError` for fewer than two rounds, and where a round has no test rows.
+    """
+    if len(rounds) < 2:
+        raise UserError("what was forgotten takes two rounds: give --round RUN DATA for each")
+    found = []
+    for number, one in enumerate(rounds):
+        every = labelled(one.data, "test")
+        rows = _unlearnt(every, rounds[number + 1 :])
+        if not rows:
+            raise UserError(f"{one.data}: later rounds train on all contexts of its test rows")
+        judged = [
+            _judged(later.run, rows, out / f"{number + 1}-by-{number + 1 + after}")
+            for after, later in enumerate(rounds[number:])
+        ]
+        groups = judged[0].groups
+        scores = [intervals(partial(_scores, one.raw), groups) for one in judged]
+        change = {}
+        if len(judged) > 1:
+            change = intervals(partial(_change, judged[0].raw, judged[-1].raw), groups)
+        by_metric = {metric: [one[metric] for one in scores] for metric in METRICS}
+        found.append(Kept(str(one.data), len(rows), len(every) - len(rows), by_metric, change))
+    return Continual([str(one.run) for one in rounds], found)
+
+
+def _unlearnt(rows: Sequence[Row], later: Sequence[Round]) -> list[Row]:
+    """The rows whose contexts no later round trains on."""
+    learnt = {row.context for one in later for row in read_fold(one.data, "train") if row.context}
+    return [row for row in rows if row.context not in learnt]
+
+
+def _judged(run: Path, rows: Sequence[Row], out: Path) -> Evaluation:
+    def answering() -> Answering:
+        return load_answerer(str(run), calibrated=False)
+
+    return judge(rows, out, weights_hash(run), answering)
+
+
+def _scores(judged: Judged, rows: NDArray[np.int64]) -> dict[str, float]:
+    found = compute(judged.take(rows))
+    return {metric: found[metric] for metric in METRICS}
+
+
+def _change(before: Judged, after: Judged, rows: NDArray[np.int64]) -> dict[str, float]:
+    one, other = _scores(before, rows), _scores(after, rows)
+    return {metric: other[metric] - one[metric] for metric in METRICS}
