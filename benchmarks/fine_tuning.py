@@ -56,7 +56,7 @@ def document(
     options: Mapping[str, Sequence[object]],
     note: str = "",
 ) -> None:
-    """The page that ``--docs`` asks for: how it was made, the table, what each line was run with."""
+    """The page that ``--docs`` asks for: how it was made, the table, and each line's options."""
     if not given.docs:
         return
     script = Path(sys.argv[0]).stem
