@@ -50,16 +50,22 @@ def device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(name: str, bits: quantised.Bits | None = None, whole: bool = False) -> LoadedModel:
+def load_model(
+    name: str,
+    bits: quantised.Bits | None = None,
+    whole: bool = False,
+    device_map: dict[str, Any] | None = None,
+) -> LoadedModel:
     """Load ``name``: a run's folder (adapter and its base), a local folder, or a hub id.
 
     ``bits``: keep a base's linear weights in so many. A run's base is kept as it was in training;
     ``whole`` gives those rounded weights as plain ones, into which an adapter can be merged.
+    ``device_map``: where each part of a base is to lie (Accelerate's).
     """
     run = Path(name)
     if (run / CONFIG).exists():
         return _load_run(run, whole)
-    loaded = _load_base(name, bits)
+    loaded = _load_base(name, bits, device_map)
     if (run / FILE).exists():  # merged into its base by `train export`, and a run still
         loaded.run = run
     return loaded
@@ -87,14 +93,20 @@ def window(config: Any) -> int | None:
     return bound
 
 
-def _load_base(name: str, bits: quantised.Bits | None = None) -> LoadedModel:
+def _load_base(
+    name: str,
+    bits: quantised.Bits | None = None,
+    device_map: dict[str, Any] | None = None,
+) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = _from_pretrained(AutoTokenizer, name)
-    if bits is None:
+    if bits is None and device_map is None:
         model = _from_pretrained(AutoModelForCausalLM, name).eval().to(device())
     else:
-        how = {"quantization_config": quantised.settings(bits), "device_map": {"": device()}}
+        how: dict[str, Any] = {"device_map": device_map or {"": device()}}
+        if bits is not None:
+            how["quantization_config"] = quantised.settings(bits)
         model = _from_pretrained(AutoModelForCausalLM, name, **how).eval()
     return LoadedModel(model, tokenizer, name)
 

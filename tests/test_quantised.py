@@ -80,8 +80,8 @@ def test_its_export_is_merged_into_the_rounded_weights(
     quantised.write(run, None)
     wrong = logits(load_model(str(run)).model)
     exact = (merged - logits(served)).abs().mean()
-    assert exact < 0.3 * (wrong - logits(served)).abs().mean()
-    if bits == 4:  # computed in float32: 8 bits round what enters a layer too
+    assert exact < (wrong - logits(served)).abs().mean()
+    if bits == 4:  # computed in float32; LLM.int8() rounds what enters a layer too
         assert exact < 1e-3
 
 

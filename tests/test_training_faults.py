@@ -90,8 +90,8 @@ def test_too_little_memory_is_answered_with_what_would_need_less(
 def test_advice_names_settings_that_need_less_and_only_such() -> None:
     packs = [Shape(prefix=500, rows=12).examples()]
     text = out_of_memory.advice(TrainSettings(recompute_above=5000), packs)
-    assert "recompute_above: 0" in text and "max_rows: 4" in text
-    least = TrainSettings(recompute_above=0, max_rows=1)
+    assert "recompute_above: 0" in text and "max_rows: 4" in text and "lean: true" in text
+    least = TrainSettings(recompute_above=0, max_rows=1, lean=True)
     assert "no setting" in out_of_memory.advice(least, [packs[0][:1]])
 
 

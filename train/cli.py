@@ -74,6 +74,11 @@ def preflight(
 @click.option("--average", type=float, help="Share of what training changed that is kept.")
 @click.option("--forgetting-limit", type=float, help="Fail where plain text costs more, e.g. 0.1.")
 @click.option("--seed", type=int)
+@click.option(
+    "--offload",
+    type=click.Choice(["cpu", "disk"]),
+    help="Where frozen blocks lie until they run (GPU).",
+)
 @click.option("--lean", is_flag=True, default=None, help="Less memory, slower (CPU).")
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option

@@ -115,9 +115,9 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         weights = sum(_bytes(p) for p in held.values() if not p.requires_grad)
         adapter = sum(map(_bytes, steps.trained(model, head)))
         whole = len(pack.tree)
-        bounds = {0, whole, min(settings.recompute_above, whole)}  # two of them may be the same
+        bounds = {0, whole, min(settings.keep, whole)}  # two of them may be the same
         by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
-        peak, _, small = by_bound[min(settings.recompute_above, whole)]
+        peak, _, small = by_bound[min(settings.keep, whole)]
         saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     return Estimate(

@@ -117,7 +117,7 @@ class Plan:
             less = found.activations_recomputed / found.blocks / 2**20
             text.append(
                 f"{'':<20} {found.blocks} blocks keep {each:.1f} MiB each, or {less:.1f} where "
-                f"they compute twice (recompute_above: {self.settings.recompute_above} tokens)"
+                f"they compute twice (recompute_above: {self.settings.keep} tokens)"
             )
         return text
 

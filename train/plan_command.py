@@ -21,6 +21,11 @@ from train.options import METHODS_EPILOG, PATH, settings_of
 @click.option("--rank", type=int, help="Rank of LoRA and its kin.")
 @click.option("--tokens", type=click.IntRange(1), help="Without --data: tokens that a pack shares.")
 @click.option("--rows", type=click.IntRange(1), help="Without --data: rows of a pack.")
+@click.option(
+    "--offload",
+    type=click.Choice(["cpu", "disk"]),
+    help="Where frozen blocks lie until they run (GPU).",
+)
 @click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
 @click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
 @click.option(

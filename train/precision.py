@@ -43,7 +43,8 @@ def round_frozen_weights(model: Any, dtype: torch.dtype) -> None:
     linear = {_own(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} - kept
     for parameter in model.parameters():
         # What is quantised stays so.
-        if not parameter.requires_grad and parameter.is_floating_point():
+        offloaded = parameter.is_meta  # comes as it is stored, and autocast rounds it each time
+        if not parameter.requires_grad and parameter.is_floating_point() and not offloaded:
             rounded = dtype if parameter in linear else parameter.dtype
             parameter.data = parameter.data.to(rounded, copy=True)
 

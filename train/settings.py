@@ -142,6 +142,9 @@ class TrainSettings(BaseModel):
     evaluations: int = Field(4, ge=1, description="times that the validation loss is measured")
     patience: int = Field(2, ge=1, description="evaluations without a better loss before stopping")
     checkpoint_every: int = Field(10, ge=1, description="optimiser steps between checkpoints")
+    offload: Literal["cpu", "disk"] | None = Field(
+        None, description="where the base's frozen blocks lie until they run; all compute twice"
+    )
     lean: bool = Field(
         False, description="give freed memory back at once: needs less, and is slower (CPU)"
     )
@@ -153,6 +156,11 @@ class TrainSettings(BaseModel):
     def rate(self) -> float:
         """The largest learning rate: the one given, else the method's own."""
         return METHODS[self.method].rate if self.learning_rate is None else self.learning_rate
+
+    @property
+    def keep(self) -> int:
+        """Tokens of a pack above which some blocks compute twice."""
+        return 0 if self.offload else self.recompute_above
 
     @property
     def virtual(self) -> int:
@@ -172,6 +180,13 @@ class TrainSettings(BaseModel):
         if bits is not None and bits not in METHODS[self.method].quantised:
             possible = ", ".join(n for n, method in METHODS.items() if bits in method.quantised)
             raise ValueError(f"base_bits {bits} goes with {possible}; not with {self.method}")
+        return self
+
+    @model_validator(mode="after")
+    def _offloaded(self) -> "TrainSettings":
+        if self.offload and (self.base_bits or not METHODS[self.method].offloads):
+            possible = ", ".join(name for name, method in METHODS.items() if method.offloads)
+            raise ValueError(f"offload goes with {possible}, and with whole weights (no base_bits)")
         return self
 
     @model_validator(mode="after")

@@ -57,7 +57,7 @@ def _measure(settings: TrainSettings, config: Any, blocks: int, pack: Pack) -> T
     fitting = settings.model_copy(update={"top_layers": max(1, round(settings.top_layers * share))})
     model: Any = wrap(base, fitting, 100).model.train()
     autocast = precision.prepare(model, settings.bfloat16)
-    steps.recompute_activations(model, len(pack.tree), settings.recompute_above)
+    steps.recompute_activations(model, len(pack.tree), settings.keep)
     trained, evaluated = [], []
     for _ in range(4):
         started = time.perf_counter()

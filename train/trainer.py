@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +19,16 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import read_fold
-from train import checkpoint, optimizers, out_of_memory, parallel, precision, run_folder, steps
+from train import (
+    checkpoint,
+    offload,
+    optimizers,
+    out_of_memory,
+    parallel,
+    precision,
+    run_folder,
+    steps,
+)
 from train.checkpoint import Progress
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
@@ -55,7 +65,10 @@ def run(
     if settings.lean:
         free_at_once()
     torch.manual_seed(settings.seed)
-    loaded = load_model(settings.model, settings.base_bits)
+    if settings.offload:
+        loaded = offload.load(settings.model, settings.offload)
+    else:
+        loaded = load_model(settings.model, settings.base_bits)
     bound = window(loaded.model.config)
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
@@ -70,7 +83,8 @@ def run(
     plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
     rehearsed = rehearsal(loaded, round(settings.replay * material.rows), settings.seed)
     plan = steps.with_rehearsal(plan, rehearsed, settings.epochs, settings.seed)
-    wrapped = wrap(loaded.model, settings, len(plan))
+    with offload.stand_ins(loaded.model) if settings.offload else contextlib.nullcontext():
+        wrapped = wrap(loaded.model, settings, len(plan))
     wrapped.model.train()
     head = steps.make_head(wrapped.model, settings.head_weight)
     if parallel.processes() > 1:  # everybody's weights are alike by now, his dropout is his own
@@ -138,7 +152,7 @@ def _train(
             parallel.share(batch, parallel.rank(), parallel.processes()),
             settings.head_weight,
             autocast,
-            settings.recompute_above,
+            settings.keep,
             settings.kl,
             steps.counts(batch),
         )

@@ -30,6 +30,7 @@ class Method:
     dropout: bool = False  # whether MC dropout can draw from it
     averages: bool = False  # whether one can go a part of the way back to the base
     quantised: tuple[int, ...] = ()  # bits that the base beneath may be kept in
+    offloads: bool = False  # whether the base's frozen blocks may lie elsewhere until they run
     # Trained in float32 and served so: what is trained stands among the base's own weights, and in
     # a half-precision type small steps would be rounded away.
     float32: bool = False
@@ -44,6 +45,7 @@ METHODS: dict[Name, Method] = {
         dropout=True,
         averages=True,
         quantised=(4, 8),
+        offloads=True,
     ),
     "rslora": Method(
         "LoRA scaled by alpha / √rank, not alpha / rank (Kalajdzievski 2023)",
@@ -52,6 +54,7 @@ METHODS: dict[Name, Method] = {
         dropout=True,
         averages=True,
         quantised=(4, 8),
+        offloads=True,
     ),
     "dora": Method(
         "LoRA on the direction of each weight, its length trained apart (Liu et al. 2024)",
@@ -73,6 +76,7 @@ METHODS: dict[Name, Method] = {
         3e-3,
         "Liu et al. 2022: 3e-3",
         quantised=(4, 8),
+        offloads=True,
     ),
     "prefix": Method(
         "keys and values of virtual tokens in every layer (Li and Liang 2021)",
