@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from train.collate import Example, make_pack
 from train.parallel import share
+from train.settings import TrainSettings
+from train.shard import even
 
 CONFIG = "rows_per_step: 16\nmax_rows: 4\ndropout: 0.0\nbfloat16: 'off'\nevaluations: 2\n"
 
@@ -48,7 +50,11 @@ def torchrun(processes: int, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_end_where_one_does(data_set: Path, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--shard"]])
+def test_two_processes_end_where_one_does(
+    data_set: Path, tiny_model: Path, tmp_path: Path, more: list[str]
+) -> None:
+    """Each with the whole base, or with half of its frozen weights."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     arguments: list[Any] = ["--data", data_set, "--model", tiny_model, "--config", config,
@@ -56,7 +62,7 @@ def test_two_processes_end_where_one_does(data_set: Path, tiny_model: Path, tmp_
     one, two = tmp_path / "one", tmp_path / "two"
     done = run_command("train", "run", *arguments, "--out", one)
     assert done.returncode == 0, done.stderr
-    torchrun(2, "run", *arguments, "--out", two)
+    torchrun(2, "run", *arguments, "--out", two, *more)
     stories = [json.loads((run / "training.json").read_text()) for run in (one, two)]
     # The gradients' norm is before clipping: Adam forgives a wrong factor, it does not.
     assert "gradient_norm" in stories[0]["progress"]["history"][0]
@@ -64,6 +70,66 @@ def test_two_processes_end_where_one_does(data_set: Path, tiny_model: Path, tmp_
         for a, b in zip(*(story["progress"][name] for story in stories), strict=True):
             assert a == pytest.approx(b, rel=2e-3, abs=1e-4)
     assert stories[0]["progress"]["tokens"] == stories[1]["progress"]["tokens"]
+    assert stories[1]["settings"]["shard"] == bool(more)
     tensors = [load_file(run / "adapter_model.safetensors") for run in (one, two)]
     for name, value in tensors[0].items():
         assert torch.allclose(value, tensors[1][name], atol=2e-3), name
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 5)), min_size=1, max_size=9),
+    st.integers(1, 4),
+)
+def test_sharded_everybody_has_as_many_packs_and_nothing_counts_twice(
+    sizes: list[tuple[int, int]], count: int
+) -> None:
+    batch = [[example(p, q + 1, 2) for q in range(n)] for p, n in sizes]
+    shares = [even(batch, number, count) for number in range(count)]
+    assert len({len(part) for part in shares}) == 1
+    real = [pack for part in shares for pack in part if any(e.weight for e in pack)]
+    assert sorted(map(id, batch)) == sorted(map(id, real))
+
+
+SHARDED = """
+import torch, torch.distributed as dist
+from abstain.model import load_model
+from train import parallel, shard
+from train.methods import wrap
+from train.settings import TrainSettings
+import sys
+parallel.start()
+settings = TrainSettings(model=sys.argv[1], rank=4)
+model = wrap(load_model(settings.model).model, settings, 1).model
+whole = sum(p.numel() for p in model.parameters())
+shard.shard(model)
+held = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters())
+if parallel.rank() == 0:
+    print("held", held, "of", whole, "frozen", sum(
+        p.numel() for n, p in model.named_parameters() if "layers" in n and p.dim() > 1
+        and not p.requires_grad))
+parallel.stop()
+"""
+
+
+def test_each_process_holds_half_of_what_is_frozen(tiny_model: Path, tmp_path: Path) -> None:
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", str(script), str(tiny_model)]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    _, held, _, whole, _, frozen = done.stdout.split()
+    assert int(whole) - int(held) == int(frozen) // 2
+
+
+def test_what_cannot_be_sharded_is_said() -> None:
+    for given_, told in (
+        ({"method": "full"}, "shard goes with lora"),
+        ({"base_bits": 4}, "whole weights"),
+        ({"kl": 1.0, "replay": 0.2}, "kl reads some packs twice"),
+        ({"offload": "disk"}, "one or the other"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            TrainSettings.model_validate({"shard": True, **given_})

@@ -79,6 +79,7 @@ def preflight(
     type=click.Choice(["cpu", "disk"]),
     help="Where frozen blocks lie until they run (GPU).",
 )
+@click.option("--shard", is_flag=True, default=None, help="Split frozen weights (torchrun, FSDP).")
 @click.option("--lean", is_flag=True, default=None, help="Less memory, slower (CPU).")
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option

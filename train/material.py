@@ -16,7 +16,7 @@ from train.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 # Settings that act when training is over, or change no result: they ask for no other training.
-_NEUTRAL = {"average", "forgetting_limit", "lean", "offload"}
+_NEUTRAL = {"average", "forgetting_limit", "lean", "offload", "shard"}
 
 
 @dataclass

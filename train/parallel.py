@@ -1,6 +1,6 @@
 """Data-parallel training: several processes, each with the whole model, share every step's packs.
 
-    torchrun --nproc-per-node 2 $(which train) run --data out/data --out out/run
+    torchrun --nproc-per-node 2 $(which train) run --data out/data --out out/run [--shard]
 
 A step's losses are divided by the token and row counts of the whole step, so gradients need only be
 summed over the processes: two of them take the step that one would, whatever packs fall to whom.

@@ -186,9 +186,9 @@ def plan(
 def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Strategy]:
     """What each way of spreading a run would need of every GPU, of the host and of the network.
 
-    DDP sends each gradient twice around the ring (reduce, then gather); FSDP gathers the weights
-    for the forward and again for the backward pass, and scatters the gradients. Offloading keeps
-    frozen weights in RAM and one block of them on the device.
+    DDP sends each gradient twice around the ring (reduce, then gather); FSDP splits frozen weights,
+    gathers them for the forward and again for the backward pass, and treats gradients as DDP does.
+    Offloading keeps frozen weights in RAM and one block of them on the device.
     """
     memory = found.memory
     state = memory.adapter + memory.gradients + memory.optimizer
@@ -196,10 +196,9 @@ def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Str
     block = memory.weights // max(1, found.blocks)
     ways = [("one GPU", GPU_FRAMEWORK + memory.weights + state + memory.activations, 0, 0.0)]
     if gpus > 1:
-        whole = memory.weights + memory.adapter
         ways.append((f"DDP on {gpus}", ways[0][1], 0, 2 * around * memory.gradients))
-        share = (memory.weights + state) // gpus + 2 * block + memory.activations
-        sent = around * (2 * whole + memory.gradients)
+        share = memory.weights // gpus + 2 * block + state + memory.activations
+        sent = 2 * around * (memory.weights + memory.gradients)
         ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, 0, sent))
     held = GPU_FRAMEWORK + 2 * block + state + memory.activations
     ways.append(("one GPU, weights offloaded", held, memory.weights, 0.0))

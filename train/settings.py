@@ -145,6 +145,9 @@ class TrainSettings(BaseModel):
     offload: Literal["cpu", "disk"] | None = Field(
         None, description="where the base's frozen blocks lie until they run; all compute twice"
     )
+    shard: bool = Field(
+        False, description="split the base's frozen weights among the processes of torchrun (FSDP)"
+    )
     lean: bool = Field(
         False, description="give freed memory back at once: needs less, and is slower (CPU)"
     )
@@ -184,9 +187,16 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _offloaded(self) -> "TrainSettings":
-        if self.offload and (self.base_bits or not METHODS[self.method].offloads):
+        if not (self.offload or self.shard):
+            return self
+        if self.offload and self.shard:
+            raise ValueError("offload and shard: one or the other")
+        name = "shard" if self.shard else "offload"
+        if self.base_bits or not METHODS[self.method].offloads:
             possible = ", ".join(name for name, method in METHODS.items() if method.offloads)
-            raise ValueError(f"offload goes with {possible}, and with whole weights (no base_bits)")
+            raise ValueError(f"{name} goes with {possible}, and with whole weights (no base_bits)")
+        if self.shard and self.kl:
+            raise ValueError("shard: all processes gather as often; kl reads some packs twice")
         return self
 
     @model_validator(mode="after")

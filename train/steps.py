@@ -274,7 +274,8 @@ def backward(
         answer, read_out = scored.answer / (total.tokens or 1), scored.head / (total.rows or 1)
         loss = answer + head_weight * read_out
         loss.backward()
-        done.add(scored.losses())
+        if any(example.weight for example in examples):
+            done.add(scored.losses())
     return done
 
 

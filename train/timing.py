@@ -1,7 +1,7 @@
 """How long training will take: two short models are timed here, and the line through them drawn on.
 
-A model of one block and one of three, with random weights and the real shapes, are trained on a
-pack for a moment. Blocks being alike, what three cost beyond one tells what each further one costs;
+A model of one block and one of five, with random weights and the real shapes, are trained on a
+pack for a moment. Blocks being alike, what five cost beyond one tells what each further one costs;
 embedding, logits and all that is done once a pack are in the rest.
 """
 
@@ -18,7 +18,7 @@ from train.collate import Pack
 from train.methods import wrap
 from train.settings import TrainSettings
 
-SHORT, LONGER = 1, 3  # blocks
+SHORT, LONGER = 1, 5  # blocks
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def timing(settings: TrainSettings, pack: Pack) -> Timing:
     blocks = int(config.get_text_config().num_hidden_layers)
     short, longer = (_measure(settings, config, count, pack) for count in (SHORT, LONGER))
 
-    def whole(one: float, three: float) -> float:
-        each = max(0.0, (three - one) / (LONGER - SHORT))
+    def whole(one: float, five: float) -> float:
+        each = max(0.0, (five - one) / (LONGER - SHORT))
         return one + (blocks - SHORT) * each
 
     return Timing(whole(short.train, longer.train), whole(short.evaluate, longer.evaluate))
@@ -59,7 +59,7 @@ def _measure(settings: TrainSettings, config: Any, blocks: int, pack: Pack) -> T
     autocast = precision.prepare(model, settings.bfloat16)
     steps.recompute_activations(model, len(pack.tree), settings.keep)
     trained, evaluated = [], []
-    for _ in range(4):
+    for _ in range(6):
         started = time.perf_counter()
         with autocast():
             answer, _, _ = steps.pack_losses(model, None, pack)

@@ -29,6 +29,7 @@ from train import (
     run_folder,
     steps,
 )
+from train import shard as sharding
 from train.checkpoint import Progress
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
@@ -136,6 +137,9 @@ def _train(
     total = len(plan)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(total, settings.warmup))
     autocast = precision.prepare(model, settings.bfloat16)
+    if settings.shard:
+        sharding.shard(model)
+    share = sharding.even if settings.shard else parallel.share
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, wrapped, head)
     progress = progress or Progress(best_from=wrapped.best_from)
     evaluate_at = {round(total * k / settings.evaluations) for k in range(1, settings.evaluations)}
@@ -149,7 +153,7 @@ def _train(
         losses = steps.backward(
             model,
             head,
-            parallel.share(batch, parallel.rank(), parallel.processes()),
+            share(batch, parallel.rank(), parallel.processes()),
             settings.head_weight,
             autocast,
             settings.keep,
