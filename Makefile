@@ -7,6 +7,7 @@
 # make bench   the benchmarks, one JSON each in out/benchmarks
 # make docs    the measured pages in docs, anew, in an hour: RUN=… DATA=… EVALUATION=… (of the
 #              run, with --signals all)
+# make tables  the pages on fine-tuning, anew, in some hours: DATA=…
 # make lock    renew constraints.txt from pyproject.toml
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ STAMP := .venv/.stamp
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo loop test lint bench docs lock clean label-studio label-studio-env
+.PHONY: env demo loop test lint bench docs tables lock clean label-studio label-studio-env
 
 env: $(STAMP)
 
@@ -74,6 +75,13 @@ docs: $(STAMP)
 	$(BIN)/python -m benchmarks.guarantee --predictions $(EVALUATION)/predictions.parquet \
 		--docs docs/guarantee.md
 	$(BIN)/python -m benchmarks.mc_dropout $(RUN) --data $(DATA) --docs docs/mc_dropout.md
+
+# The tables of fine-tuning, resumable: DATA=… of `curate build data/recipes/squad2.yaml`.
+tables: $(STAMP)
+	$(BIN)/python -m benchmarks.estimate --docs docs/estimate.md
+	$(BIN)/python -m benchmarks.methods --data $(DATA) --docs docs/methods.md
+	$(BIN)/python -m benchmarks.forgetting --data $(DATA) --docs docs/forgetting.md
+	$(BIN)/python -m benchmarks.curriculum --data $(DATA) --docs docs/curriculum.md
 
 lock: $(STAMP)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt

@@ -4,8 +4,8 @@
 
 Twice: on contexts with all their questions, where shared-prefix packing pays, and on as many rows
 that have a context each, where it cannot. TRL gets its loss on completions alone (computed in
-chunks, its default), bfloat16, rows of similar length together, and the fastest of a few batch
-sizes, tried first. Each side runs in a process of its own, for its peak of memory; the validation
+chunks, its default), bfloat16 where the processor has it, rows of similar length together, and the
+fastest of a few batch sizes, tried first. Each side runs in a process of its own, for its peak of memory; the validation
 loss of both is computed by the same code. Examples a second are those of the training loop.
 """
 
@@ -67,6 +67,7 @@ def trl(data: Path, out: Path, batch: int, examples: int | None) -> dict[str, An
 
     from abstain.model import load_model
     from train.memory import peak_memory
+    from train.precision import has_bfloat16
 
     rows = read_table(data / "train.parquet")[:examples]
     loaded = load_model(SETTINGS.model)
@@ -74,7 +75,8 @@ def trl(data: Path, out: Path, batch: int, examples: int | None) -> dict[str, An
         output_dir=str(out), num_train_epochs=1, learning_rate=SETTINGS.rate,
         per_device_train_batch_size=batch, gradient_accumulation_steps=ROWS_PER_STEP // batch,
         train_sampling_strategy="group_by_length", completion_only_loss=True, max_length=None,
-        gradient_checkpointing=False, bf16=True, use_cpu=True, report_to="none", save_strategy="no",
+        gradient_checkpointing=False, bf16=has_bfloat16(), use_cpu=True, report_to="none",
+        save_strategy="no",
         weight_decay=SETTINGS.weight_decay, max_grad_norm=SETTINGS.clip, seed=SETTINGS.seed,
         warmup_steps=SETTINGS.warmup, logging_steps=10_000, disable_tqdm=False,
     )  # fmt: skip

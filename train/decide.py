@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ from abstain.answerer import Answerer
 from abstain.compare import read_evaluation
 from abstain.groups import context_groups, draw_contexts
 from abstain.metrics import Judged, compute
-from abstain.model import load_model
+from abstain.model import device, load_model
 from abstain.prefix import supports_packing
 from abstain.run import weights_hash
 from abstain.shots import draw_shots
@@ -147,8 +148,15 @@ def measure(
         lost["after"]["refusals"],
         (planned.seconds or 0.0) / 60,
         planned.estimate.memory.total / GIB,
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB,
+        _machine(),
     )
+
+
+def _machine() -> float:
+    """GiB that training may use: of the accelerator, where there is one."""
+    if device().type == "cuda":
+        return float(torch.cuda.get_device_properties(0).total_memory) / GIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def _prompts(settings: TrainSettings, data: Path) -> dict[str, tuple[str, Contract]]:
