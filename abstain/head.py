@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from abstain.run import HEAD
 from curate.errors import UserError
 from curate.files import replacing
-
-FILE = "sufficiency_head.safetensors"
 
 
 class SufficiencyHead(nn.Module):
@@ -35,7 +34,7 @@ class SufficiencyHead(nn.Module):
         logits = (scaled(hidden) * self.weight).sum(-1) + self.bias
         return logits.mean(-1)
 
-    def save(self, folder: Path, file: str = FILE) -> None:
+    def save(self, folder: Path, file: str = HEAD) -> None:
         """Write the head beside the adapter."""
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         tensors["layers"] = torch.tensor(self.layers)
@@ -53,7 +52,7 @@ def middle_layers(count: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(count * share)) for share in (0.6, 0.7, 0.8, 0.9)}))
 
 
-def load_head(folder: Path, file: str = FILE) -> SufficiencyHead | None:
+def load_head(folder: Path, file: str = HEAD) -> SufficiencyHead | None:
     """The head stored in a run's folder, or None where it was trained without one."""
     path = folder / file
     if not path.exists():

@@ -3,7 +3,7 @@
 A document serves training or calibration, never both, by a coin that does not know what was said
 of it. Of a calibration document only uniformly audited questions go along: they alone certify
 anything. Of a training document all do; their weights undo that hard ones were asked about sooner,
-for whoever counts or trains by them (`train` takes all rows alike so far).
+for whoever counts or trains by them (`train run --row-weights`).
 """
 
 import datetime

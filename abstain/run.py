@@ -25,7 +25,7 @@ KIND = "abstain_adapter"  # the key that tells configurations of our own adapter
 # What decides an answer and how sure it is.
 HEAD = "sufficiency_head.safetensors"
 _WEIGHTS = (CONFIG, WEIGHTS, HEAD, quantised.FILE)
-_PIECE = 1 << 20  # bytes of a base's weights that are looked at, at either end
+_PIECE = 1 << 12  # bytes of each tensor of a base that are looked at
 # What `abstain calibrate` fits beside the calibrators, and a new training makes worthless.
 CALIBRATION_FILES = ("probe.safetensors", "reason_head.safetensors", "laplace.safetensors")
 
@@ -72,22 +72,36 @@ def weights_hash(run: Path) -> str:
 
 
 def _base(run: Path) -> list[str]:
-    """The base's name; of a folder's weights also sizes, beginnings and ends.
+    """What lies beneath a run: its base's name, and of a folder's weights a look at each tensor.
 
-    Another fine-tuning of the same architecture differs there, and gigabytes need not be read.
+    A merged run is its own base, wherever it lies.
     """
-    base, found, others = run, [], {HEAD, *CALIBRATION_FILES}
-    if (run / CONFIG).exists():  # else it was merged: it is its own base, wherever it lies
-        base = Path(read_json(run / CONFIG)["base_model_name_or_path"])
-        found, others = [str(base)], set()
-    for path in sorted(base.glob("*.safetensors")):
-        if path.name in others:
+    if not (run / CONFIG).exists():
+        return look_at(run)
+    base = Path(read_json(run / CONFIG)["base_model_name_or_path"])
+    return [str(base), *look_at(base)]
+
+
+def look_at(folder: Path) -> list[str]:
+    """What tells a folder's weights from others: their shapes, and where every tensor begins.
+
+    Training moves most of a tensor's numbers, and gigabytes need not be read. Nothing of a name
+    that is no folder; nothing of what calibration leaves in one.
+    """
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name in {HEAD, WEIGHTS, *CALIBRATION_FILES}:
             continue
         with path.open("rb") as file:
-            start = file.read(_PIECE)
-            file.seek(max(0, path.stat().st_size - _PIECE))
-            pieces = hashlib.sha256(start + file.read()).hexdigest()
-        found.append(f"{path.name} {path.stat().st_size} {pieces}")
+            header = file.read(int.from_bytes(file.read(8), "little"))
+            start = file.tell()
+            seen = hashlib.sha256(header)
+            tensors = json.loads(header)
+            tensors.pop("__metadata__", None)
+            for begin in sorted(tensor["data_offsets"][0] for tensor in tensors.values()):
+                file.seek(start + begin)
+                seen.update(file.read(_PIECE))
+        found.append(f"{path.name} {path.stat().st_size} {seen.hexdigest()}")
     return found
 
 

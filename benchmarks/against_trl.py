@@ -5,8 +5,9 @@
 Twice: on contexts with all their questions, where shared-prefix packing pays, and on as many rows
 that have a context each, where it cannot. TRL gets its loss on completions alone (computed in
 chunks, its default), bfloat16 where the processor has it, rows of similar length together, and the
-fastest of a few batch sizes, tried first. Each side runs in a process of its own, for its peak of memory; the validation
-loss of both is computed by the same code. Examples a second are those of the training loop.
+fastest of a few batch sizes, tried first. Each side runs in a process of its own, for its peak of
+memory; the validation loss of both is computed by the same code. Examples a second are those of the
+training loop.
 """
 
 import argparse

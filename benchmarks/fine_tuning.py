@@ -149,7 +149,7 @@ def line(name: str, found: dict[str, Any], untrained: dict[str, Any]) -> tuple[s
 def tabulate(out: Path, what: str, runs: Iterable[tuple[str, Path]]) -> str:
     """Judge runs, each as soon as it is trained, beside the untrained model; print and return all.
 
-    ``what`` names the first column, and with ``.json`` the file of the numbers.
+    ``what`` names the first column, and the file of the numbers: ``table-WHAT.json``.
     """
     untrained = judged(out, "untrained", None)
     found = {"untrained": untrained}

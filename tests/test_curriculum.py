@@ -284,11 +284,16 @@ def test_preferences_refuse_what_they_cannot_train(
     ):
         with pytest.raises(UserError, match=told):
             prefer.prefer(run, data_set, out, prefer.PreferSettings())
-    # A prompt that does not fit is said, not dropped.
-    short = tmp_path / "short"
-    shutil.copytree(tiny_run, short)
-    training = json.loads((short / "training.json").read_text())
-    training["settings"]["max_tokens"] = 20
-    (short / "training.json").write_text(json.dumps(training))
-    with pytest.raises(UserError, match="to truncation at max_tokens = 20"):
-        prefer.prefer(short, data_set, tmp_path / "out", prefer.PreferSettings())
+    # A base in few bits would have its adapter rounded; a prompt that does not fit is left out.
+    training = json.loads((tiny_run / "training.json").read_text())
+    for name, value, told in (
+        ("base_bits", 4, "kept in 4 bits"),
+        ("virtual_tokens", 5000, "no row of its train split"),
+    ):
+        changed_run = tmp_path / name
+        shutil.copytree(tiny_run, changed_run)
+        method = {"method": "prefix"} if name == "virtual_tokens" else {}
+        stored = {**training, "settings": {**training["settings"], name: value, **method}}
+        (changed_run / "training.json").write_text(json.dumps(stored))
+        with pytest.raises(UserError, match=told):
+            prefer.prefer(changed_run, data_set, tmp_path / "out", prefer.PreferSettings())

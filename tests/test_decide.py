@@ -100,6 +100,18 @@ def test_a_curve_that_falls_promises_nothing() -> None:
     assert "does not rise" in weigh(measured(curve=found)).text()
 
 
+def test_a_curve_with_a_gap_says_so_and_promises_nothing() -> None:
+    undefined = [
+        judged(np.ones(40, dtype=bool)),
+        *[judged(np.arange(40) % n > 0) for n in (2, 3, 4)],
+    ]
+    found = draw_on(SIZES, undefined, [str(i) for i in range(40)], "auroc_correct", 0.7)
+    assert found.rises is None and found.rows_needed is not None
+    assert found.rows_needed["value"] is None
+    text = weigh(measured(curve=found, metric="auroc_correct")).text()
+    assert "tells nothing of more" in text and "no number of rows" not in text
+
+
 def sure(value: float, spread: float = 0.02) -> Any:
     return {"value": value, "low": value - spread, "high": value + spread}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import run_command
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
 
 from abstain.answer import Answer
 from abstain.answerer import load_answerer
@@ -73,6 +74,11 @@ def test_a_merged_model_is_calibrated_and_asked_as_a_run_is(
     bf16 = tmp_path / "bfloat16"
     exporting.export(run, bf16, "bfloat16", data_set, prompts=8, tolerance=1.0)
     assert weights_hash(bf16) != name
+    # So is one of which a single block differs, in the middle of the file.
+    stored = load_file(tmp_path / "moved/model.safetensors")
+    stored["model.layers.2.mlp.up_proj.weight"] += 0.01
+    save_file(stored, tmp_path / "moved/model.safetensors", {"format": "pt"})
+    assert weights_hash(tmp_path / "moved") != name
     for refuse, told in ((exporting.merged, "has no adapter_config"), (forgetting, "not a run of")):
         with pytest.raises(UserError, match=told):
             refuse(tmp_path / "moved")

@@ -102,6 +102,8 @@ settings = TrainSettings(model=sys.argv[1], rank=4)
 model = wrap(load_model(settings.model).model, settings, 1).model
 whole = sum(p.numel() for p in model.parameters())
 shard.shard(model)
+with torch.no_grad():  # what was gathered for it is given back
+    model(torch.tensor([[5, 6, 7]]))
 held = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters())
 if parallel.rank() == 0:
     print("held", held, "of", whole, "frozen", sum(

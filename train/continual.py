@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from abstain.answer import Answering
 from abstain.answerer import load_answerer
 from abstain.compare import Evaluation
+from abstain.groups import context_groups
 from abstain.metrics import Judged, compute
-from abstain.run import weights_hash
+from abstain.run import FILE, weights_hash
 from curate.bootstrap import Interval, intervals
 from curate.console import interval, table
 from curate.errors import UserError
 from curate.record import Row, read_fold
-from train.judge import judge, labelled
+from train.judge import change, judge, labelled
 
 METRICS = ("f1", "has_ans_f1", "no_ans_accuracy", "auroc_sufficient")
 
@@ -99,21 +100,23 @@ def continual(rounds: Sequence[Round], out: Path) -> Continual:
         ]
         groups = judged[0].groups
         scores = [intervals(partial(_scores, one.raw), groups) for one in judged]
-        change = {}
-        if len(judged) > 1:
-            change = intervals(partial(_change, judged[0].raw, judged[-1].raw), groups)
+        lost = change(judged[0], judged[-1], METRICS) if len(judged) > 1 else {}
         by_metric = {metric: [one[metric] for one in scores] for metric in METRICS}
-        found.append(Kept(str(one.data), len(rows), len(every) - len(rows), by_metric, change))
+        found.append(Kept(str(one.data), len(rows), len(every) - len(rows), by_metric, lost))
     return Continual([str(one.run) for one in rounds], found)
 
 
 def _unlearnt(rows: Sequence[Row], later: Sequence[Round]) -> list[Row]:
-    """The rows whose contexts no later round trains on."""
-    learnt = {row.context for one in later for row in read_fold(one.data, "train") if row.context}
-    return [row for row in rows if row.context not in learnt]
+    """The rows whose contexts no later round trains on, as they are or as derived."""
+    trains = [read_fold(one.data, "train") for one in later]
+    learnt = {group for train in trains for group in context_groups(train)}
+    return [row for row, of in zip(rows, context_groups(rows), strict=True) if of not in learnt]
 
 
 def _judged(run: Path, rows: Sequence[Row], out: Path) -> Evaluation:
+    if not (run / FILE).exists():
+        raise UserError(f"{run}: has no {FILE}; rounds are runs of `train run`")
+
     def answering() -> Answering:
         return load_answerer(str(run), calibrated=False)
 
@@ -123,8 +126,3 @@ def _judged(run: Path, rows: Sequence[Row], out: Path) -> Evaluation:
 def _scores(judged: Judged, rows: NDArray[np.int64]) -> dict[str, float]:
     found = compute(judged.take(rows))
     return {metric: found[metric] for metric in METRICS}
-
-
-def _change(before: Judged, after: Judged, rows: NDArray[np.int64]) -> dict[str, float]:
-    one, other = _scores(before, rows), _scores(after, rows)
-    return {metric: other[metric] - one[metric] for metric in METRICS}

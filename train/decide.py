@@ -27,7 +27,7 @@ from abstain.groups import context_groups, draw_contexts
 from abstain.metrics import Judged, compute
 from abstain.model import device, load_model
 from abstain.prefix import supports_packing
-from abstain.run import weights_hash
+from abstain.run import look_at, weights_hash
 from abstain.shots import draw_shots
 from curate.bootstrap import Interval, intervals
 from curate.contract import Contract
@@ -39,7 +39,7 @@ from train import steps
 from train.collate import pack_examples, tokenise
 from train.estimate import GIB
 from train.forgetting import forgetting
-from train.judge import JUDGED, judge, labelled
+from train.judge import JUDGED, change, judge, labelled
 from train.kept import kept
 from train.learning_curve import Curve, learning_curve, part_folder
 from train.plan import plan
@@ -125,12 +125,13 @@ def measure(
     run = part_folder(out / "curve")
     trained = Asked("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
     before, after = read_evaluation(better), read_evaluation(run / "evaluation")
-    gains = intervals(partial(_gain, before.raw, after.raw, metric), before.groups)
+    gain = change(before, after, [metric])[metric]
     training = read_json(run / "run" / "training.json")["progress"]
+    kept_loss = training["averaged"] or min(training["evaluations"], key=lambda one: one["total"])
     of = weights_hash(run / "run")
     lost = kept(out / "forgetting.json", of, lambda: forgetting(run / "run").to_json())
     asked = _some_answerable(rows, settings.seed)
-    named = digest(settings.model, str(settings.base_bits), rows_digest(asked))
+    named = digest(_untrained(settings), rows_digest(asked))
     return Measured(
         metric,
         goal,
@@ -138,12 +139,12 @@ def measure(
         sorted(untrained.values(), key=lambda one: one is not untrained[best]),
         trained,
         curve,
-        gains["gain"],
+        gain,
         _off_contract(better, rows),
         kept(out / "closed_book.json", named, lambda: _closed_book(settings, asked)),
         _grounded(better, {row.id for row in asked}),
         _learnt(data, run / "run", settings),
-        min(one["answer"] for one in training["evaluations"]),
+        kept_loss["answer"],
         lost["lost"],
         lost["after"]["refusals"],
         (planned.seconds or 0.0) / 60,
@@ -186,10 +187,15 @@ def _judged(
         return Answerer(load_model(settings.model, settings.base_bits), prompt, None)
 
     folder = out / "untrained" / str(len(prompt.shots))
-    of = digest(settings.model, str(settings.base_bits), repr(prompt))
+    of = digest(_untrained(settings), repr(prompt))
     found = judge(rows, folder, of, answering)
     score = intervals(partial(_score, found.raw, metric), found.groups)["score"]
     return Asked(name, score, _milliseconds(folder))
+
+
+def _untrained(settings: TrainSettings) -> str:
+    """What tells the untrained model from others, of its name too."""
+    return digest(settings.model, *look_at(Path(settings.model)), str(settings.base_bits))
 
 
 def _certain(score: Interval, metric: str, rows: Sequence[Row]) -> None:
@@ -219,7 +225,10 @@ def _learnt(data: Path, run: Path, settings: TrainSettings) -> float:
         contract = Contract(abstention_phrase=settings.abstention_phrase)
         contexts = draw_contexts(read_fold(data, "train"), _LEARNT, settings.seed)
         rows = list(itertools.chain.from_iterable(contexts))
-        examples = tokenise(rows, loaded.tokenizer, contract, loaded.end_token_id, "train")
+        reward = settings.abstain_reward
+        examples = tokenise(
+            rows, loaded.tokenizer, contract, loaded.end_token_id, "train", reward=reward
+        )
         packing = supports_packing(loaded.model) and contract.context_first(loaded.tokenizer)
         packs = pack_examples(examples, settings.max_rows if packing else 1, settings.max_tokens)
         bar = tqdm(packs, desc="what was learnt", unit="pack")
@@ -230,10 +239,6 @@ def _learnt(data: Path, run: Path, settings: TrainSettings) -> float:
 
 def _score(judged: Judged, metric: str, rows: NDArray[np.int64]) -> dict[str, float]:
     return {"score": compute(judged.take(rows))[metric]}
-
-
-def _gain(before: Judged, after: Judged, metric: str, rows: NDArray[np.int64]) -> dict[str, float]:
-    return {"gain": compute(after.take(rows))[metric] - compute(before.take(rows))[metric]}
 
 
 def _facts(train: list[Row], validation: list[Row]) -> DataFacts:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
 from abstain import quantised
 from abstain.head import SufficiencyHead
@@ -23,10 +25,11 @@ GIB = 2**30
 # measured on Linux with the CPU wheel of torch 2.13.
 FRAMEWORK = round(0.45 * GIB)
 FLOAT = 4
-# Of blocks that glibc keeps in its heap, it holds this much more than is alive: measured with
-# version 2.36 on two of the settings of `benchmarks.estimate`. Larger ones it gives back.
-HEAP = 1.45
-HEAP_BLOCK = 32 * 2**20
+# What glibc's heap holds beside what is alive: so much of what all blocks would keep for the
+# backward pass, which leaves holes whether it is kept or computed twice, and so much of the peak.
+# Fitted, version 2.36, to the first six settings of `benchmarks.estimate`; the others check it.
+HEAP_KEPT, HEAP_ALIVE = 0.85, 0.59
+HEAP_BLOCK = 32 * 2**20  # bytes; larger ones it gives back
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int  # what the backward pass needs of one pack, and what it works with
+    outside: int  # of the weights, what does not lie in blocks: it can be neither split nor left
     logits: int  # of those, the part for the answers' logits
     heap: int  # freed blocks that the C library keeps and finds no use for
     loading: int  # in all, while the base is read and rounded
@@ -117,9 +121,14 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         whole = len(pack.tree)
         bounds = {0, whole, min(settings.keep, whole)}  # two of them may be the same
         by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
-        peak, _, small = by_bound[min(settings.keep, whole)]
+        peak, _, alive, _ = by_bound[min(settings.keep, whole)]
+        heap = HEAP_KEPT * by_bound[whole][3] + HEAP_ALIVE * alive
         saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
+    # What is rounded to few bits is so as it is read.
+    loading = as_stored + (weights if rounded else 0)
+    if settings.base_bits is not None:
+        loading = weights - saved
     return Estimate(
         parameters=base + numbers,
         trained=numbers,
@@ -130,9 +139,10 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             gradients=gradients,
             optimizer=round(numbers * optimizers.bytes_a_weight(settings)),
             activations=max(0, peak - weights - adapter - gradients) + buffer,
+            outside=weights - _in_blocks(model),
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
-            heap=round(HEAP * small) if _keeps_blocks() and not settings.lean else 0,
-            loading=FRAMEWORK + adapter + as_stored + (weights if rounded else 0),
+            heap=round(heap) if _keeps_blocks() and not settings.lean else 0,
+            loading=FRAMEWORK + adapter + loading,
         ),
         activations_kept=by_bound[whole][1],
         activations_recomputed=by_bound[0][1],
@@ -153,11 +163,19 @@ def _quantised(model: Any, settings: TrainSettings) -> tuple[int, int]:
     if settings.base_bits is None:
         return 0, 0
     output = model.get_output_embeddings()
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    kinds = (torch.nn.Linear, Conv1D)
+    layers = [m for m in model.modules() if isinstance(m, kinds) and m is not output]
     weights = [layer.weight for layer in layers if not layer.weight.requires_grad]
     each = quantised.BYTES[settings.base_bits]
     saved = sum(_bytes(weight) - round(weight.numel() * each) for weight in weights)
-    return saved, max(_bytes(weight) for weight in weights)
+    return saved, max(map(_bytes, weights), default=0)
+
+
+def _in_blocks(model: Any) -> int:
+    """Bytes of the frozen matrices of all blocks."""
+    blocks = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    weights = {p for block in blocks for p in block.parameters()}
+    return sum(_bytes(p) for p in weights if not p.requires_grad and p.dim() > 1)
 
 
 def largest(packs: Sequence[Sequence[Example]]) -> Pack:
@@ -185,10 +203,10 @@ def _step(
     autocast: Any,
     keep: int,
     again: bool,
-) -> tuple[int, int, int]:
-    """Bytes alive at most in one step, those kept for its backward pass, and new in small blocks.
+) -> tuple[int, int, int, int]:
+    """Bytes alive at most in one step, those kept for its backward pass, and of small blocks both.
 
-    The last are of blocks that a C library may keep when they are freed.
+    Small are blocks that a C library may keep when they are freed.
     """
     held = [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
     for parameter in steps.trained(model, head):
@@ -201,9 +219,9 @@ def _step(
         with autocast():
             answer, read_out, _ = steps.pack_losses(model, head, pack)
             loss = answer + settings.head_weight * read_out
-        kept = meter.now - before
+        kept, kept_small = meter.now - before, meter.small
         loss.backward()
-    return meter.peak, kept, meter.peak_small
+    return meter.peak, kept, meter.peak_small, kept_small
 
 
 def _keeps_blocks() -> bool:

@@ -99,6 +99,9 @@ def export(
         raise UserError(f"{data}: has no validation split to compare on")
     unchecked = out.with_name(f"{out.name}.unchecked")
     writable_folder(out.parent)
+    if unchecked.is_dir():  # of an export that was put aside
+        shutil.rmtree(unchecked)
+    unchecked.unlink(missing_ok=True)
     contract = read_run_file(run).contract
     if kind.startswith("gguf"):
         _gguf(run, unchecked, kind.removeprefix("gguf-"))

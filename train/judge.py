@@ -3,10 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from abstain.answer import Answering
 from abstain.compare import Evaluation, read_evaluation
 from abstain.evaluate import store
+from abstain.metrics import compute
 from abstain.predict import predict
+from curate.bootstrap import Interval, intervals
 from curate.errors import UserError
 from curate.files import writable_folder
 from curate.record import Row, digest, read_fold, rows_digest
@@ -33,9 +38,21 @@ def judge(
 
     def ask() -> float:
         writable_folder(out)
+        # Of other answers: killed in between, they would be taken for these.
+        (out / JUDGED).unlink(missing_ok=True)
         answerer = answering()
         store(predict(answerer, list(rows), "judge"), out)
         return answerer.seconds["answer"] / len(rows)
 
     kept(out / JUDGED, digest(of, rows_digest(rows)), ask)
     return read_evaluation(out)
+
+
+def change(before: Evaluation, after: Evaluation, metrics: Sequence[str]) -> dict[str, Interval]:
+    """The second's metrics minus the first's, on the same rows, resampled together by context."""
+
+    def measure(rows: NDArray[np.int64]) -> dict[str, float]:
+        one, other = compute(before.raw.take(rows)), compute(after.raw.take(rows))
+        return {metric: other[metric] - one[metric] for metric in metrics}
+
+    return intervals(measure, before.groups)

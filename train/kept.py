@@ -12,8 +12,10 @@ def kept(path: Path, of: str, find: Callable[[], Any]) -> Any:
 
     ``of`` is a digest of all that it depends on: with another one it is found anew.
     """
-    if path.exists() and (stored := read_json(path)).get("of") == of:
-        return stored["found"]
+    if path.exists():
+        stored = read_json(path)
+        if isinstance(stored, dict) and stored.get("of") == of:
+            return stored["found"]
     found = find()
     write_json(path, {"of": of, "found": found})
     return found

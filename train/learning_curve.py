@@ -97,11 +97,13 @@ class Curve:
     further: dict[int, Interval]  # what the law says of more rows than there are
     gain: Interval  # of twice the rows over all there are
     rows_needed: Interval | None  # until the goal; None: no goal; infinite: not by more rows
-    rises: bool  # with the number of rows; else more of them are not said to bring anything
+    # With the number of rows; else more of them are not said to bring anything. None: the metric
+    # has no value at one of the sizes.
+    rises: bool | None
 
     def lines(self) -> list[tuple[int, Interval, str]]:
         """Size, score, and whether it was measured, for a table."""
-        told = "by the law" if self.rises else "it does not rise"
+        told = {True: "by the law", False: "it does not rise", None: ""}[self.rises]
         measured = [(n, s, "") for n, s in zip(self.sizes, self.scores, strict=True)]
         return measured + [(n, s, told) for n, s in self.further.items()]
 
@@ -161,7 +163,7 @@ def draw_on(
     """The curve through evaluations on the same rows, which belong to ``groups``."""
     whole = sizes[-1]
     found = intervals(partial(_read_off, sizes, evaluations, metric, goal), groups)
-    rises = (found["gain"]["value"] or 0.0) > 0
+    gain = found["gain"]["value"]
     needed = None
     if goal is not None:
         needed = {end: None if (v := found["needed"][end]) is None else 10**v
@@ -173,7 +175,7 @@ def draw_on(
         {round(times * whole): found[f"further {times:g}"] for times in _FURTHER},
         found["gain"],
         needed,
-        rises,
+        None if gain is None else gain > 0,
     )
 
 
@@ -200,5 +202,6 @@ def _read_off(
         needed = float(law.rows_for(goal)[0])
         if flat:
             needed = whole if last >= goal else np.inf
-        found["needed"] = np.nan if np.isnan(last) else min(_NEVER, np.log10(max(needed, 1.0)))
+        undefined = bool(np.isnan(law.a[0]))
+        found["needed"] = np.nan if undefined else min(_NEVER, np.log10(max(needed, 1.0)))
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abstain.run import WEIGHTS
+from abstain.run import WEIGHTS, look_at
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import sha256
@@ -43,11 +43,8 @@ def read_material(
     none to share, rows are read alone too, and that is said.
     """
     contract = Contract(abstention_phrase=settings.abstention_phrase)
-    if settings.abstain_reward and not packing:
-        raise UserError(
-            f"abstain_reward: two replies are read after one prompt, which {settings.model} cannot "
-            "(its attention or its state takes one sequence only); train without it"
-        )
+    if errors := unpackable(settings, packing):
+        raise UserError("\n".join(errors))
     if packing and not contract.context_first(tokenizer):
         log.warning(
             "the chat template of %s does not put the context before the question: rows share no "
@@ -78,6 +75,16 @@ def read_material(
     )
 
 
+def unpackable(settings: TrainSettings, packing: bool) -> list[str]:
+    """What is wrong where a model reads one sequence at a time."""
+    if packing or not settings.abstain_reward:
+        return []
+    return [
+        f"abstain_reward: two replies are read after one prompt, which {settings.model} cannot "
+        "(its attention or its state takes one sequence only); train without it"
+    ]
+
+
 def room(window: int | None, settings: TrainSettings) -> int | None:
     """What virtual tokens leave of a model's window."""
     return None if window is None else window - settings.virtual
@@ -89,4 +96,5 @@ def _fingerprint(rows: list[Row], settings: TrainSettings) -> str:
         texts = digest(texts, *(repr(row.weight) for row in rows))
     fused = [sha256(path) for run in settings.fuse if (path := Path(run) / WEIGHTS).exists()]
     chosen = settings.model_dump_json(exclude=_NEUTRAL)
-    return digest(texts, chosen, str(settings.rate), *fused)
+    weights = look_at(Path(settings.model))
+    return digest(texts, chosen, str(settings.rate), *fused, *weights)

@@ -20,13 +20,13 @@ from torch.utils._pytree import tree_leaves
 class Meter(TorchDispatchMode):
     """Bytes of all storages that are alive: now, and at most so far.
 
-    ``peak_small`` is the largest sum of those smaller than ``block`` that were not there already.
+    ``small`` sums those smaller than ``block`` that were not there already, ``peak_small`` at most.
     """
 
     def __init__(self, held: Sequence[torch.Tensor] = (), block: int = 0) -> None:
         """``held``: tensors that are there already."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = self.peak_small = self._small = 0
+        self.now = self.peak = self.peak_small = self.small = 0
         self._alive: dict[int, Any] = {}
         for tensor in held:
             self._note(tensor, 0)
@@ -38,12 +38,12 @@ class Meter(TorchDispatchMode):
         if key in self._alive:
             return
         small = size if size < block else 0
-        self.now, self._small = self.now + size, self._small + small
+        self.now, self.small = self.now + size, self.small + small
         self.peak = max(self.peak, self.now)
-        self.peak_small = max(self.peak_small, self._small)
+        self.peak_small = max(self.peak_small, self.small)
 
         def gone(_: Any) -> None:
-            self.now, self._small = self.now - size, self._small - small
+            self.now, self.small = self.now - size, self.small - small
             del self._alive[key]
 
         self._alive[key] = weakref.ref(storage, gone)

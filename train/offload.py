@@ -32,10 +32,9 @@ def load(name: str, to: To) -> LoadedModel:
     logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
     try:
         return load_model(name, device_map=device_map(name, to))
-    except ValueError as error:
-        first_line = str(error).strip().splitlines()[0]
+    except UserError as error:
         raise UserError(
-            f"--offload {to}: {first_line}\n  weights must be a folder of safetensors files"
+            f"{error}\n  for --offload {to}, weights must lie in safetensors files"
         ) from error
 
 
@@ -76,7 +75,7 @@ def device_map(name: str, to: To) -> dict[str, Any]:
             for child, inner in module.named_children():
                 place(inner, f"{path}.{child}" if path else child)
         else:
-            found[path] = 0 if device().type == "cuda" else "cpu"
+            found[path] = torch.cuda.current_device() if device().type == "cuda" else "cpu"
 
     place(model, "")
     return found

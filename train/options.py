@@ -19,7 +19,7 @@ METHODS_EPILOG = (
 
 
 def settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that `run` and `preflight` share; what is not given comes from --config."""
+    """Options that `run`, `search` and `preflight` share; what is not given comes from --config."""
     for option in (
         click.option("--config", type=PATH, help="YAML file of settings (see `train settings`)."),
         click.option("--max-tokens", type=int, help="Tokens a row may have, prompt and answer."),

@@ -43,5 +43,6 @@ def advice(settings: TrainSettings, packs: Sequence[Sequence[Example]]) -> str:
     return (
         f"out of memory: a run with these settings needs about {now / GIB:.2f} GiB (its largest "
         f"pack has {len(pack.tree)} tokens)\n" + "\n".join(lines) + "\n"
-        "  other settings need another --out, or --fresh; `train plan` shows what takes the memory"
+        "  with lean alone the same run goes on; other settings need another --out, or --fresh; "
+        "`train plan` shows what takes the memory"
     )

@@ -129,7 +129,14 @@ class Plan:
             f"{self.work.steps} steps, {self.work.packs} packs ({self.work.mean_tokens:.0f} "
             f"tokens on average, {self.timing.train:.2f} s each), {self.work.evaluations} "
             f"validations of {self.work.validation_packs} packs ({self.timing.evaluate:.2f} s each)"
+            + self._slower()
         ]
+
+    def _slower(self) -> str:
+        """What the time leaves out."""
+        names = ("base_bits", "offload", "lean", "shard")
+        slower = [name for name in names if getattr(self.settings, name)]
+        return f"; longer with {', '.join(slower)}, which was not timed" if slower else ""
 
     def _ways(self) -> list[str]:
         words = {True: "yes", False: "no", None: "–"}
@@ -193,15 +200,16 @@ def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Str
     memory = found.memory
     state = memory.adapter + memory.gradients + memory.optimizer
     around = (gpus - 1) / gpus
-    block = memory.weights // max(1, found.blocks)
+    inside = memory.weights - memory.outside
+    block = inside // max(1, found.blocks)
     ways = [("one GPU", GPU_FRAMEWORK + memory.weights + state + memory.activations, 0, 0.0)]
     if gpus > 1:
         ways.append((f"DDP on {gpus}", ways[0][1], 0, 2 * around * memory.gradients))
-        share = memory.weights // gpus + 2 * block + state + memory.activations
-        sent = 2 * around * (memory.weights + memory.gradients)
+        share = memory.outside + inside // gpus + 2 * block + state + memory.activations
+        sent = 2 * around * (inside + memory.gradients)
         ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, 0, sent))
-    held = GPU_FRAMEWORK + 2 * block + state + memory.activations
-    ways.append(("one GPU, weights offloaded", held, memory.weights, 0.0))
+    held = GPU_FRAMEWORK + memory.outside + 2 * block + state + memory.activations
+    ways.append(("one GPU, weights offloaded", held, inside, 0.0))
     return [
         Strategy(
             name,

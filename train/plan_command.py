@@ -65,6 +65,8 @@ def plan(
       train plan --data out/data --decide --goal f1=0.7 --out out/decision
     """
     if decide:
+        if tokens or rows or gpus > 1 or gpu_memory or not timed:
+            raise UserError("--decide measures here: no --tokens, --rows, --gpus, --no-time")
         _decide(data, out, goal or "f1", settings_of(config, **given), as_json)
         return
     if goal is not None or out is not None:

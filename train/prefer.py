@@ -23,12 +23,13 @@ from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import Row, digest, read_fold, rows_digest
 from train import run_folder
-from train.collate import Example, make_example, too_long
+from train.collate import Example, make_example
 from train.material import room
 from train.memory import limit_kernel_cache, peak_memory
 from train.run_folder import TRAINING
 from train.settings import TrainSettings
 
+_TOO_LONG = "the longer of both replies exceeds the model's window"
 _ALIKE = "both replies are the same"
 _UNTOLD = "its context does not suffice, its parent has no answer, and the run declines it already"
 
@@ -87,11 +88,19 @@ def preferences(rows: Sequence[Row], answerer: Answerer) -> Preferences:
     return found
 
 
+def _that_fit(found: Preferences, bound: int | None) -> Preferences:
+    """Without pairs that the model's window does not hold."""
+    kept = [pair for pair in found.pairs if bound is None or len(pair) <= bound]
+    long = [pair.row_id for pair in found.pairs if bound is not None and len(pair) > bound]
+    dropped = {**found.dropped, **({_TOO_LONG: long} if long else {})}
+    return Preferences(kept, dropped)
+
+
 def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[str, Any]:
     """Train a copy of ``run`` on preferences drawn from ``data`` and write it to ``out``.
 
     Raises `UserError` for a run without LoRA, since TRL keeps a copy of the adapter to compare
-    with, where no row gives a pair, and where a pair does not fit.
+    with, for a base in few bits, and where no row gives a pair.
     """
     if out.resolve() == run.resolve():
         raise UserError(f"{out}: is the run itself; give another folder")
@@ -101,18 +110,22 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
     if kind != "LORA":
         raise UserError(f"{run}: preferences are for runs of lora, rslora or dora, not {kind}")
     classes = _trl()
+    training = read_json(run / TRAINING)
+    before = TrainSettings.model_validate(training["settings"])
+    if before.base_bits is not None:
+        raise UserError(
+            f"{run}: its base is kept in {before.base_bits} bits, beside which TRL would round the "
+            "adapter to bfloat16; train the run without --base-bits"
+        )
     writable_folder(out)
     limit_kernel_cache()
     answerer = load_answerer(str(run), calibrated=False)
     rows = read_fold(data, "train")
-    found = preferences(rows, answerer)
+    found = _that_fit(
+        preferences(rows, answerer), room(window(answerer.loaded.model.config), before)
+    )
     if not found.pairs:
         raise UserError(f"{data}: no row of its train split gives a pair to prefer one reply in")
-    training = read_json(run / TRAINING)
-    before = TrainSettings.model_validate(training["settings"])
-    bound = room(window(answerer.loaded.model.config), before)
-    if errors := too_long("train", found.pairs, before.max_tokens, bound):
-        raise UserError("\n".join(errors))
     seconds, losses = _train(classes, answerer, found, settings, out)
     value = {
         "pairs": len(found.pairs),

@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from abstain.model import load_tokenizer
+from abstain.model import load_tokenizer, model_config
+from abstain.prefix import slides
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.record import read_fold
 from train.collate import make_pack, pack_examples, tokenise, too_long
-from train.material import room
+from train.material import room, unpackable
 from train.settings import TrainSettings
 
 _REFUSED = (
@@ -85,7 +86,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
     context_first = contract.context_first(tokenizer)
     max_rows = settings.max_rows if context_first else 1
     packs = [make_pack(pack) for pack in pack_examples(examples, max_rows, settings.max_tokens)]
-    tokens = sum(map(len, examples))
+    tokens = sum(len(e.prompt) + len(e.answer) + len(e.decline) for e in examples)
     supervised = sum(len(pack.targets) for pack in packs)
     packed = sum(len(pack.tree) for pack in packs)
     return Preflight(
@@ -103,6 +104,7 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         saving=tokens / packed,
         context_first=context_first,
         errors=[
+            *unpackable(settings, not slides(model_config(settings.model))),
             *too_long("train", examples, settings.max_tokens, bound),
             *too_long("validation", validation, settings.max_tokens, bound),
         ],

@@ -189,6 +189,11 @@ class TrainSettings(BaseModel):
     def _offloaded(self) -> "TrainSettings":
         if not (self.offload or self.shard):
             return self
+        if self.forgetting_limit is not None:
+            raise ValueError(
+                "forgetting_limit loads the models whole, which offload and shard avoid: measure "
+                "afterwards, with `train forgetting` on a larger machine"
+            )
         if self.offload and self.shard:
             raise ValueError("offload and shard: one or the other")
         name = "shard" if self.shard else "offload"

@@ -3,7 +3,7 @@
 PyTorch's FSDP (`fully_shard`; Zhao et al. 2023, "PyTorch FSDP") gathers a block's weights before it
 computes and drops them afterwards; DeepSpeed calls it ZeRO stage 3 (Rajbhandari et al. 2020). What
 is trained is small and stays whole with everybody, so that losses, gradients, checkpoints and the
-run's folder are those of `train.parallel`.
+run's folder are those of `train.parallel`. Each process reads the base into its own RAM first.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from abstain.blocks import decoder
 from abstain.model import device
@@ -21,14 +22,16 @@ from train.steps import Batch
 
 
 def shard(model: Any) -> None:
-    """Split the frozen matrices of every block among all processes; nothing for a single one."""
-    if parallel.processes() == 1:
-        return
+    """Split the frozen matrices of every block among all processes; the rest goes to the device."""
     mesh = init_device_mesh(device().type, (parallel.processes(),))
     # Gains and biases are small, and in another precision than matrices.
     whole = {p for p in model.parameters() if p.requires_grad or p.dim() < 2}
     for block in decoder(model).layers:
-        fully_shard(block, mesh=mesh, ignored_params=whole)
+        # Said aloud: a block that nothing else wraps would stay gathered after its forward pass.
+        fully_shard(block, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not isinstance(tensor, DTensor):
+            tensor.data = tensor.data.to(device())
 
 
 def even(batch: Sequence[list[Example]], number: int, count: int) -> Batch:

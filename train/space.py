@@ -26,7 +26,11 @@ _ALWAYS = ("rows_per_step=6,12,24",)
 _RANKED = ("rank=4,8,16,32,64",)
 _DROPPING = ("dropout=0,0.05,0.1,0.2",)
 _HAVE_RANK = {"lora", "rslora", "dora", "adalora", "sparse"}
-_FIXED = {"model", "forgetting_limit", "abstention_phrase", "fuse", "evaluations", "patience"}
+# What is no matter of searching, or changes no result.
+_FIXED = {
+    "model", "base_bits", "forgetting_limit", "abstention_phrase", "fuse", "evaluations",
+    "patience", "checkpoint_every", "recompute_above", "lean", "offload", "shard",
+}  # fmt: skip
 
 
 def space_of(given: Sequence[str], settings: TrainSettings) -> Space:

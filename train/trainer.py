@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from abstain.head import SufficiencyHead
-from abstain.model import LoadedModel, load_model, window
+from abstain.model import LoadedModel, device, load_model, window
 from abstain.prefix import supports_packing
 from curate.console import say
 from curate.contract import Contract
@@ -68,8 +68,9 @@ def run(
     torch.manual_seed(settings.seed)
     if settings.offload:
         loaded = offload.load(settings.model, settings.offload)
-    else:
-        loaded = load_model(settings.model, settings.base_bits)
+    else:  # a base that is to be split is split before a device sees it
+        where = {"": "cpu"} if settings.shard else None
+        loaded = load_model(settings.model, settings.base_bits, device_map=where)
     bound = window(loaded.model.config)
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
@@ -139,6 +140,8 @@ def _train(
     autocast = precision.prepare(model, settings.bfloat16)
     if settings.shard:
         sharding.shard(model)
+        if head is not None:
+            head.to(device())
     share = sharding.even if settings.shard else parallel.share
     progress = checkpoint.resume(out, material.fingerprint, optimizer, scheduler, wrapped, head)
     progress = progress or Progress(best_from=wrapped.best_from)

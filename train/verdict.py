@@ -181,25 +181,35 @@ def _collect(found: Measured) -> Option:
     reasons = [
         f"{rows:,} training rows, {found.data.unanswerable:.0%} unanswerable, "
         f"{found.data.human:.0%} written by people",
-        f"twice as many would bring {interval(curve.gain)} by the learning curve"
-        if curve.rises
-        else "the learning curve does not rise: more rows are not said to bring anything",
+        _more(found),
     ]
     prompting = _reached(found, found.untrained[0].score)
     reached = prompting or _reached(found, found.trained.score)
     short = found.goal is not None and not reached
     within = False
     if short and curve.rows_needed is not None:
-        needed = curve.rows_needed["value"] or float("inf")
-        within = needed <= _REACH * rows
-        reasons.append(_needed(found.goal or 0.0, needed, rows))
+        needed = curve.rows_needed["value"]
+        within = needed is not None and needed <= _REACH * rows
+        if needed is not None:
+            reasons.append(_needed(found.goal or 0.0, needed, rows))
     wanted = within if short else rises and not _gains(found) and not prompting
     change = []
-    if not wanted and short and not within:
+    if curve.rises is None:
+        change.append("a metric that has a value at all sizes")
+    elif not wanted and short and not within:
         change.append("a larger model: the curve levels off below the goal")
     elif not wanted:
         change.append("a curve that still rises where the goal is not reached")
     return Option("collect more data", wanted, reasons, change)
+
+
+def _more(found: Measured) -> str:
+    curve = found.curve
+    if curve.rises is None:
+        return f"{found.metric} has no value at one of the curve's sizes: it tells nothing of more"
+    if curve.rises:
+        return f"twice as many would bring {interval(curve.gain)} by the learning curve"
+    return "the learning curve does not rise: more rows are not said to bring anything"
 
 
 def _needed(goal: float, needed: float, rows: int) -> str:
