@@ -126,6 +126,14 @@ def test_each_process_holds_half_of_what_is_frozen(tiny_model: Path, tmp_path: P
     assert int(whole) - int(held) == int(frozen) // 2
 
 
+def test_a_process_alone_holds_everything(
+    small_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    done = run_command("train", "run", "--data", small_set, "--model", tiny_model, "--epochs", 0.2,
+                       "--out", tmp_path / "run", "--shard")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_cannot_be_sharded_is_said() -> None:
     for given_, told in (
         ({"method": "full"}, "shard goes with lora"),

@@ -23,12 +23,13 @@ from train.steps import Batch
 
 def shard(model: Any) -> None:
     """Split the frozen matrices of every block among all processes; the rest goes to the device."""
-    mesh = init_device_mesh(device().type, (parallel.processes(),))
-    # Gains and biases are small, and in another precision than matrices.
-    whole = {p for p in model.parameters() if p.requires_grad or p.dim() < 2}
-    for block in decoder(model).layers:
-        # Said aloud: a block that nothing else wraps would stay gathered after its forward pass.
-        fully_shard(block, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
+    if parallel.processes() > 1:
+        mesh = init_device_mesh(device().type, (parallel.processes(),))
+        # Gains and biases are small, and in another precision than matrices.
+        whole = {p for p in model.parameters() if p.requires_grad or p.dim() < 2}
+        for block in decoder(model).layers:
+            # Said aloud: a block that nothing else wraps would stay gathered after a forward pass.
+            fully_shard(block, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
     for tensor in (*model.parameters(), *model.buffers()):
         if not isinstance(tensor, DTensor):
             tensor.data = tensor.data.to(device())
