@@ -16,6 +16,7 @@ from abstain.head import SufficiencyHead
 from abstain.model import EMBEDDED, device, embedded_folder, model_config
 from train import optimizers, precision, steps
 from train.collate import Example, Pack, make_pack
+from train.memory import LEAN_FROM
 from train.meter import Meter, without_contents
 from train.methods import wrap
 from train.settings import TrainSettings
@@ -29,7 +30,7 @@ FLOAT = 4
 # backward pass, which leaves holes whether it is kept or computed twice, and so much of the peak.
 # Fitted, version 2.36, to the first six settings of `benchmarks.estimate`; the others check it.
 HEAP_KEPT, HEAP_ALIVE = 0.85, 0.59
-HEAP_BLOCK = 32 * 2**20  # bytes; larger ones it gives back
+HEAP_BLOCK = 32 * 2**20  # bytes; larger ones it gives back, and with --lean smaller ones
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             activations=max(0, peak - weights - adapter - gradients) + buffer,
             outside=weights - _in_blocks(model),
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
-            heap=round(heap) if _keeps_blocks() and not settings.lean else 0,
+            heap=round(heap) if _keeps_blocks() else 0,
             loading=FRAMEWORK + adapter + loading,
         ),
         activations_kept=by_bound[whole][1],
@@ -213,7 +214,7 @@ def _step(
         parameter.grad = torch.empty_like(parameter) if again else None
         held += [parameter.grad] if parameter.grad is not None else []
     steps.recompute_activations(model, len(pack.tree), keep)
-    meter = Meter(held, HEAP_BLOCK)
+    meter = Meter(held, LEAN_FROM if settings.lean else HEAP_BLOCK)
     before = meter.now
     with meter:
         with autocast():

@@ -106,7 +106,7 @@ class Plan:
             ("optimizer", memory.optimizer, f"{self.settings.optimizer}, two moments of each"),
             ("activations", memory.activations, f"of {found.tokens} tokens, the largest pack; "
              f"{memory.logits / GIB:.2f} of them logits"),
-            ("heap", memory.heap, "freed, and kept by the C library; none with --lean, slower"),
+            ("heap", memory.heap, "freed, and kept by the C library; less with --lean, slower"),
         ]  # fmt: skip
         text = [f"{name:<20} {size / GIB:6.2f} GiB  {note}".rstrip() for name, size, note in lines]
         text.append(f"{'peak':<20} {memory.total / GIB:6.2f} GiB")
