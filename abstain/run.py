@@ -105,6 +105,11 @@ def look_at(folder: Path) -> list[str]:
     return found
 
 
+def base_hash(name: str, bits: int | None) -> str:
+    """What tells one untrained model, kept in so many bits, from others; of the same name too."""
+    return digest(name, *look_at(Path(name)), str(bits))
+
+
 def policy_hash(run: Path, contract: Contract, calibration: Calibration) -> str:
     """What names one frozen policy: the weights, the prompt, the evidence, confidence, threshold.
 

@@ -23,8 +23,7 @@ PREFERRED = "lora, then preferences"
 def run_of(out: Path, name: str, epochs: float) -> Path:
     """A run with one option; preferences are taught to the plain run."""
     if name != PREFERRED:
-        folder = name.replace(",", "").replace(" ", "-")
-        return trained(out, folder, "--epochs", epochs, *OPTIONS[name])
+        return trained(out, name, "--epochs", epochs, *OPTIONS[name])
     plain, run = run_of(out, "lora", epochs), out / "lora-preferred"
     if not (run / "training.json").exists():
         command("train", "prefer", plain, "--data", out / "data/all", "--out", run)

@@ -6,7 +6,6 @@ common lies in one folder.
 
 import argparse
 import itertools
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +102,7 @@ def command(*arguments: object) -> None:
 
 def trained(out: Path, name: str, *options: object, data: str = "all") -> Path:
     """A run with these options of `train run`; made once."""
-    run = out / name
+    run = out / name.replace(",", "").replace(" ", "-")
     command("train", "run", "--data", out / "data" / data, "--out", run, *options)
     return run
 
@@ -116,7 +115,7 @@ def judged(out: Path, name: str, run: Path | None) -> dict[str, Any]:
     def judge() -> dict[str, Any]:
         evaluation = out / f"evaluation-{name}"
         command("abstain", "evaluate", model, "--data", data, "--out", evaluation)
-        metrics = json.loads((evaluation / "metrics.json").read_text())["raw"]
+        metrics = read_json(evaluation / "metrics.json")["raw"]
         names = ("em", "f1", "no_ans_accuracy", "has_ans_f1", "auroc_sufficient")
         found = {key: metrics[key] for key in names}
         return {**found, "abilities": asdict(abilities(load_model(model), Contract()))}

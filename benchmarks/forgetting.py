@@ -26,8 +26,7 @@ MEASURES: dict[str, tuple[object, ...]] = {
 
 def run_of(out: Path, name: str, epochs: float) -> Path:
     """A run with one countermeasure."""
-    folder = name.replace(",", "").replace(" ", "-")
-    return trained(out, folder, "--epochs", epochs, *MEASURES[name])
+    return trained(out, name, "--epochs", epochs, *MEASURES[name])
 
 
 def main() -> None:

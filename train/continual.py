@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abstain.answer import Answering
 from abstain.answerer import load_answerer
 from abstain.compare import Evaluation
 from abstain.groups import context_groups
@@ -39,8 +38,8 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the newest run has kept of one round."""
+class Remembered:
+    """What the newest run still knows of one round."""
 
     data: str
     rows: int
@@ -54,7 +53,7 @@ class Continual:
     """All rounds, the oldest first."""
 
     runs: list[str]
-    rounds: list[Kept]
+    rounds: list[Remembered]
 
     def to_json(self) -> dict[str, Any]:
         """For a program."""
@@ -62,18 +61,18 @@ class Continual:
 
     def worst(self, metric: str) -> float:
         """The largest loss of any earlier round: below zero, something is forgotten."""
-        changes = [one.change[metric]["value"] for one in self.rounds if one.change]
-        return min((change for change in changes if change is not None), default=0.0)
+        values = [one.change[metric]["value"] for one in self.rounds if one.change]
+        return min((value for value in values if value is not None), default=0.0)
 
     def text(self) -> str:
         """For a person."""
         parts = []
         for metric in METRICS:
             lines = []
-            for number, kept in enumerate(self.rounds):
-                scores = [interval(score) for score in kept.scores[metric]]
-                change = interval(kept.change[metric]) if kept.change else ""
-                lines.append((kept.data, str(kept.rows), *[""] * number, *scores, change))
+            for number, one in enumerate(self.rounds):
+                scores = [interval(score) for score in one.scores[metric]]
+                lost = interval(one.change[metric]) if one.change else ""
+                lines.append((one.data, str(one.rows), *[""] * number, *scores, lost))
             parts.append(table((metric, "rows", *self.runs, "newest – own"), lines))
         left_out = sum(one.learnt_later for one in self.rounds)
         if left_out:
@@ -102,7 +101,7 @@ def continual(rounds: Sequence[Round], out: Path) -> Continual:
         scores = [intervals(partial(_scores, one.raw), groups) for one in judged]
         lost = change(judged[0], judged[-1], METRICS) if len(judged) > 1 else {}
         by_metric = {metric: [one[metric] for one in scores] for metric in METRICS}
-        found.append(Kept(str(one.data), len(rows), len(every) - len(rows), by_metric, lost))
+        found.append(Remembered(str(one.data), len(rows), len(every) - len(rows), by_metric, lost))
     return Continual([str(one.run) for one in rounds], found)
 
 
@@ -116,10 +115,7 @@ def _unlearnt(rows: Sequence[Row], later: Sequence[Round]) -> list[Row]:
 def _judged(run: Path, rows: Sequence[Row], out: Path) -> Evaluation:
     if not (run / FILE).exists():
         raise UserError(f"{run}: has no {FILE}; rounds are runs of `train run`")
-
-    def answering() -> Answering:
-        return load_answerer(str(run), calibrated=False)
-
+    answering = partial(load_answerer, str(run), calibrated=False)
     return judge(rows, out, weights_hash(run), answering)
 
 

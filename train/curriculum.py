@@ -18,7 +18,7 @@ from abstain.calibration import RIGHT_F1
 from abstain.metrics import is_right
 from abstain.model import LoadedModel
 from abstain.predict import answer_all
-from abstain.run import look_at
+from abstain.run import base_hash
 from curate.contract import Contract
 from curate.record import Row, digest, rows_digest
 from train.collate import Example
@@ -78,8 +78,6 @@ def asked(
             for row, answer in zip(rows, answers, strict=True)
         }
 
-    of = digest(
-        loaded.base, *look_at(Path(loaded.base)), str(bits), repr(contract), rows_digest(rows)
-    )
+    of = digest(base_hash(loaded.base, bits), repr(contract), rows_digest(rows))
     right: dict[str, bool] = kept(stored, of, ask)
     return right

@@ -27,7 +27,7 @@ from abstain.groups import context_groups, draw_contexts
 from abstain.metrics import Judged, compute
 from abstain.model import device, load_model
 from abstain.prefix import supports_packing
-from abstain.run import look_at, weights_hash
+from abstain.run import base_hash, weights_hash
 from abstain.shots import draw_shots
 from curate.bootstrap import Interval, intervals
 from curate.contract import Contract
@@ -131,7 +131,7 @@ def measure(
     of = weights_hash(run / "run")
     lost = kept(out / "forgetting.json", of, lambda: forgetting(run / "run").to_json())
     asked = _some_answerable(rows, settings.seed)
-    named = digest(_untrained(settings), rows_digest(asked))
+    named = digest(base_hash(settings.model, settings.base_bits), rows_digest(asked))
     return Measured(
         metric,
         goal,
@@ -187,15 +187,10 @@ def _judged(
         return Answerer(load_model(settings.model, settings.base_bits), prompt, None)
 
     folder = out / "untrained" / str(len(prompt.shots))
-    of = digest(_untrained(settings), repr(prompt))
+    of = digest(base_hash(settings.model, settings.base_bits), repr(prompt))
     found = judge(rows, folder, of, answering)
     score = intervals(partial(_score, found.raw, metric), found.groups)["score"]
     return Asked(name, score, _milliseconds(folder))
-
-
-def _untrained(settings: TrainSettings) -> str:
-    """What tells the untrained model from others, of its name too."""
-    return digest(settings.model, *look_at(Path(settings.model)), str(settings.base_bits))
 
 
 def _certain(score: Interval, metric: str, rows: Sequence[Row]) -> None:

@@ -39,11 +39,11 @@ class Memory:
 
     framework: int
     weights: int  # of the base, in the precision that it is kept in
+    outside: int  # of those, what does not lie in blocks: it can be neither split nor left
     adapter: int  # what is trained, the head with it
     gradients: int
     optimizer: int
     activations: int  # what the backward pass needs of one pack, and what it works with
-    outside: int  # of the weights, what does not lie in blocks: it can be neither split nor left
     logits: int  # of those, the part for the answers' logits
     heap: int  # freed blocks that the C library keeps and finds no use for
     loading: int  # in all, while the base is read and rounded
@@ -136,11 +136,11 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         memory=Memory(
             framework=FRAMEWORK,
             weights=weights - saved,
+            outside=weights - _in_blocks(model),
             adapter=adapter,
             gradients=gradients,
             optimizer=round(numbers * optimizers.bytes_a_weight(settings)),
             activations=max(0, peak - weights - adapter - gradients) + buffer,
-            outside=weights - _in_blocks(model),
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
             heap=round(heap) if _keeps_blocks() else 0,
             loading=FRAMEWORK + adapter + loading,

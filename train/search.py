@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,15 +22,16 @@ from tqdm import tqdm
 
 from abstain.answerer import load_answerer
 from abstain.compare import compare
-from abstain.evaluate import store
 from abstain.metrics import Metrics, compute
 from abstain.predict import predict
+from abstain.run import weights_hash
 from curate.bootstrap import Interval
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json, write_text
 from curate.record import Row, digest, read_fold, rows_digest
 from train import trainer
 from train.checkpoint import Progress
+from train.judge import judge
 from train.search_result import LOWER, Found, tried
 from train.settings import TrainSettings, changed
 from train.space import Space, holds, points, sampler, value_of
@@ -283,12 +285,9 @@ def _gains(plan: Search, run: Path, rows: list[Row]) -> dict[str, Interval]:
     """The chosen settings against the defaults on the test split, which chose nothing."""
     evaluations = []
     for folder in (plan.out / DEFAULTS, run):
-        out = folder / "test"
-        if not (out / "predictions.parquet").exists():
-            writable_folder(out)
-            answerer = load_answerer(str(folder), calibrated=False)
-            store(predict(answerer, rows, "test"), out)
-        evaluations.append(out)
+        answering = partial(load_answerer, str(folder), calibrated=False)
+        judge(rows, folder / "test", weights_hash(folder), answering)
+        evaluations.append(folder / "test")
     differences: dict[str, Interval] = compare(evaluations, "raw").found["differences"][
         str(evaluations[1])
     ]
