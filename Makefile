@@ -16,7 +16,8 @@ STAMP := .venv/.stamp
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo loop test lint bench docs tables lock clean label-studio label-studio-env
+.PHONY: env demo loop test lint bench docs tables lock clean label-studio label-studio-env \
+	deepspeed-env
 
 env: $(STAMP)
 
@@ -53,6 +54,17 @@ $(STUDIO)/.stamp: constraints-label-studio.txt
 
 label-studio-env: $(STUDIO)/.stamp
 
+# Beside the environment, not in it: other libraries import it wherever they find it. Its kernels
+# would be compiled; ZeRO needs none.
+ZERO := .venv-deepspeed
+$(ZERO)/.stamp: constraints-deepspeed.txt $(STAMP)
+	rm -rf $(ZERO)
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(BIN)/python -m pip install -q --no-deps \
+		--no-build-isolation --target $(ZERO) -r constraints-deepspeed.txt
+	touch $@
+
+deepspeed-env: $(ZERO)/.stamp
+
 label-studio: $(STAMP) $(STUDIO)/.stamp
 	@$(BIN)/python -m curate.annotate.label_studio.local $(STUDIO)/bin/label-studio \
 		--folder .label-studio --port $(PORT)
@@ -61,6 +73,7 @@ label-studio: $(STAMP) $(STUDIO)/.stamp
 # a tenth as fast, not half. A file stays with one worker, and what it has started with it.
 test: lint
 	@$(MAKE) -s label-studio-env || echo "Label Studio cannot be installed: its tests are skipped"
+	@$(MAKE) -s deepspeed-env || echo "DeepSpeed cannot be installed: its test is skipped"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(STAMP)

@@ -5,7 +5,7 @@
 Each setting is predicted from the model's configuration alone, then trained for a few steps by the
 code of `train run`, in a process of its own whose peak of resident memory is read; what has been
 measured before is not measured again. Nothing in the prediction was fitted to these measurements,
-but for the two numbers of what glibc's heap keeps: to the first six.
+but for the one number of what glibc's heap keeps: to the first six.
 """
 
 import argparse
@@ -177,7 +177,7 @@ HEADING = """# What `train plan` says, and what then happens
 Written by `python -m benchmarks.estimate --docs docs/estimate.md`; the embedded model, 2 cores.
 `tokens` are those of the largest pack, `packs` how many a step reads, `twice` which blocks compute
 their activations a second time, `lean` whether freed memory is given back at once. What the heap
-keeps rests on two numbers that were fitted to the first six lines; the others check them.
+keeps rests on one number that was fitted to the first six lines; the others check it.
 """
 
 

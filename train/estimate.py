@@ -26,10 +26,10 @@ GIB = 2**30
 # measured on Linux with the CPU wheel of torch 2.13.
 FRAMEWORK = round(0.45 * GIB)
 FLOAT = 4
-# What glibc's heap holds beside what is alive: so much of what all blocks would keep for the
-# backward pass, which leaves holes whether it is kept or computed twice, and so much of the peak.
+# What glibc's heap holds beside what is alive: this share of what a step allocates, which leaves
+# holes when it is freed; what is computed a second time fits into those of the first.
 # Fitted, version 2.36, to the first six settings of `benchmarks.estimate`; the others check it.
-HEAP_KEPT, HEAP_ALIVE = 0.85, 0.59
+HEAP = 0.18
 HEAP_BLOCK = 32 * 2**20  # bytes; larger ones it gives back, and with --lean smaller ones
 
 
@@ -122,8 +122,8 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         whole = len(pack.tree)
         bounds = {0, whole, min(settings.keep, whole)}  # two of them may be the same
         by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
-        peak, _, alive, _ = by_bound[min(settings.keep, whole)]
-        heap = HEAP_KEPT * by_bound[whole][3] + HEAP_ALIVE * alive
+        peak = by_bound[min(settings.keep, whole)][0]
+        heap = HEAP * by_bound[whole][2]
         saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     # What is rounded to few bits is so as it is read.
@@ -204,8 +204,8 @@ def _step(
     autocast: Any,
     keep: int,
     again: bool,
-) -> tuple[int, int, int, int]:
-    """Bytes alive at most in one step, those kept for its backward pass, and of small blocks both.
+) -> tuple[int, int, int]:
+    """Bytes alive at most in one step, those kept for its backward pass, and all small blocks made.
 
     Small are blocks that a C library may keep when they are freed.
     """
@@ -220,9 +220,9 @@ def _step(
         with autocast():
             answer, read_out, _ = steps.pack_losses(model, head, pack)
             loss = answer + settings.head_weight * read_out
-        kept, kept_small = meter.now - before, meter.small
+        kept = meter.now - before
         loss.backward()
-    return meter.peak, kept, meter.peak_small, kept_small
+    return meter.peak, kept, meter.small
 
 
 def _keeps_blocks() -> bool:

@@ -20,13 +20,13 @@ from torch.utils._pytree import tree_leaves
 class Meter(TorchDispatchMode):
     """Bytes of all storages that are alive: now, and at most so far.
 
-    ``small`` sums those smaller than ``block`` that were not there already, ``peak_small`` at most.
+    ``small`` sums all that were ever made and are smaller than ``block``, freed or not.
     """
 
     def __init__(self, held: Sequence[torch.Tensor] = (), block: int = 0) -> None:
         """``held``: tensors that are there already."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = self.peak_small = self.small = 0
+        self.now = self.peak = self.small = 0
         self._alive: dict[int, Any] = {}
         for tensor in held:
             self._note(tensor, 0)
@@ -37,13 +37,12 @@ class Meter(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
             return
-        small = size if size < block else 0
-        self.now, self.small = self.now + size, self.small + small
+        self.now += size
         self.peak = max(self.peak, self.now)
-        self.peak_small = max(self.peak_small, self.small)
+        self.small += size if size < block else 0
 
         def gone(_: Any) -> None:
-            self.now, self.small = self.now - size, self.small - small
+            self.now -= size
             del self._alive[key]
 
         self._alive[key] = weakref.ref(storage, gone)

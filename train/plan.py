@@ -1,5 +1,6 @@
 """`train plan`: what a run will need, and how it could be spread over several devices."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Plan:
     timing: Timing | None
     strategies: list[Strategy]
     reply: Timing | None = None  # of one rehearsed reply
+    launch: Sequence[str] = ()  # commands that would start it on several GPUs
 
     @property
     def seconds(self) -> float | None:
@@ -79,12 +81,13 @@ class Plan:
             "timing": asdict(self.timing) if self.timing is not None else None,
             "seconds": self.seconds,
             "strategies": [asdict(strategy) for strategy in self.strategies],
+            "launch": list(self.launch),
         }
 
     def text(self) -> str:
         """For a person."""
-        parts = (self._model(), self._memory(), self._time(), self._ways())
-        return "\n\n".join("\n".join(part) for part in parts)
+        parts = (self._model(), self._memory(), self._time(), self._ways(), self.launch)
+        return "\n\n".join("\n".join(part) for part in parts if part)
 
     def _model(self) -> list[str]:
         found, settings = self.estimate, self.settings

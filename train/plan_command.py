@@ -1,5 +1,6 @@
 """`train plan`: what a run will need, and whether to train at all."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from train.options import METHODS_EPILOG, PATH, settings_of
     metavar="GIB",
     help="Of each GPU: what would fit?",
 )
+@click.option(
+    "--launch", type=PATH, metavar="DIR", help="Write what starts other trainers on --gpus to DIR."
+)
 @click.option("--time/--no-time", "timed", default=True, help="Measure the time, some seconds.")
 @click.option("--decide", is_flag=True, help="Train at all? Measured: as long as two runs take.")
 @click.option("--goal", metavar="METRIC[=VALUE]", help="With --decide: what decides; f1 if none.")
@@ -46,6 +50,7 @@ def plan(
     rows: int | None,
     gpus: int,
     gpu_memory: float | None,
+    launch: Path | None,
     timed: bool,
     decide: bool,
     goal: str | None,
@@ -61,24 +66,29 @@ def plan(
 
     \b
       train plan --data out/data
-      train plan --model some/7b-model --tokens 2000 --gpu-memory 24 --gpus 4
+      train plan --model some/7b-model --tokens 2000 --gpu-memory 24 --gpus 4 --launch out/four
       train plan --data out/data --decide --goal f1=0.7 --out out/decision
     """
     if decide:
-        if tokens or rows or gpus > 1 or gpu_memory or not timed:
-            raise UserError("--decide measures here: no --tokens, --rows, --gpus, --no-time")
+        if tokens or rows or gpus > 1 or gpu_memory or launch or not timed:
+            raise UserError(
+                "--decide measures here: no --tokens, --rows, --gpus, --launch, --no-time"
+            )
         _decide(data, out, goal or "f1", settings_of(config, **given), as_json)
         return
     if goal is not None or out is not None:
         raise UserError("--goal and --out go with --decide")
     if data is not None and (tokens is not None or rows is not None):
         raise UserError("--tokens and --rows are for packs that no --data tells of")
+    from train import launch as launching
     from train import plan as planning
     from train.estimate import Shape
 
     settings = settings_of(config, **given)
     shape = Shape(prefix=tokens or Shape.prefix, rows=rows or settings.max_rows)
     found = planning.plan(settings, data, shape, gpus, gpu_memory, timed)
+    if launch is not None:
+        found = replace(found, launch=launching.write(launch, settings, gpus))
     console.show(found.to_json(), found.text(), as_json)
 
 
