@@ -95,6 +95,7 @@ tables: $(STAMP)
 	$(BIN)/python -m benchmarks.methods --data $(DATA) --docs docs/methods.md
 	$(BIN)/python -m benchmarks.forgetting --data $(DATA) --docs docs/forgetting.md
 	$(BIN)/python -m benchmarks.curriculum --data $(DATA) --docs docs/curriculum.md
+	$(BIN)/python -m benchmarks.against_trl --docs docs/against_trl.md
 
 lock: $(STAMP)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt

@@ -9,6 +9,7 @@ was.
 from pathlib import Path
 
 from benchmarks.fine_tuning import arguments, command, document, split, tabulate, trained
+from train.run_folder import TRAINING
 
 # What each changes of `train run`'s defaults; what `benchmarks.methods` has trained has its name.
 OPTIONS: dict[str, tuple[object, ...]] = {
@@ -25,7 +26,7 @@ def run_of(out: Path, name: str, epochs: float) -> Path:
     if name != PREFERRED:
         return trained(out, name, "--epochs", epochs, *OPTIONS[name])
     plain, run = run_of(out, "lora", epochs), out / "lora-preferred"
-    if not (run / "training.json").exists():
+    if not (run / TRAINING).exists():
         command("train", "prefer", plain, "--data", out / "data/all", "--out", run)
     return run
 

@@ -25,6 +25,7 @@ from curate.files import read_json, write_json, write_text
 from curate.record import Row, digest, read_fold, rows_digest, to_table, write_table
 from train.forgetting import abilities
 from train.kept import kept
+from train.run_folder import TRAINING
 
 VALIDATION = 48
 TEST = 120
@@ -124,7 +125,7 @@ def judged(out: Path, name: str, run: Path | None) -> dict[str, Any]:
     found: dict[str, Any] = kept(out / f"{name}.json", of, judge)
     if run is None:
         return found
-    training = read_json(run / "training.json")
+    training = read_json(run / TRAINING)
     seconds, gib = training["progress"]["seconds"], training["progress"]["peak_memory"]
     if "preferences" in training:  # trained on, from another run
         seconds += training["preferences"]["seconds"]

@@ -44,6 +44,7 @@ from train.kept import kept
 from train.learning_curve import Curve, learning_curve, part_folder
 from train.plan import plan
 from train.probes import chat, reply
+from train.run_folder import TRAINING
 from train.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def measure(
     trained = Asked("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
     before, after = read_evaluation(better), read_evaluation(run / "evaluation")
     gain = change(before, after, [metric])[metric]
-    training = read_json(run / "run" / "training.json")["progress"]
+    training = read_json(run / "run" / TRAINING)["progress"]
     kept_loss = training["averaged"] or min(training["evaluations"], key=lambda one: one["total"])
     of = weights_hash(run / "run")
     lost = kept(out / "forgetting.json", of, lambda: forgetting(run / "run").to_json())

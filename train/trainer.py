@@ -78,7 +78,7 @@ def run(
     if not fresh and _is_finished(out, material.fingerprint, settings):
         say(f"{out}: already trained with these settings on these data (--fresh to redo)")
         _hold_to_limit(out, settings)
-        return Progress(**read_json(out / "training.json")["progress"])
+        return Progress(**read_json(out / run_folder.TRAINING)["progress"])
     if settings.refusal_aware:
         rows = read_fold(data, "train")
         material.train = refusal_aware(material.train, rows, loaded, settings, out)
@@ -110,10 +110,10 @@ def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
     """Measure what a run has unlearnt, once, and raise `UserError` where it is too much."""
     if settings.forgetting_limit is None:
         return
-    training = read_json(out / "training.json")
+    training = read_json(out / run_folder.TRAINING)
     if training["forgetting"] is None:
         training["forgetting"] = forgetting(out).to_json()
-        write_json(out / "training.json", training)
+        write_json(out / run_folder.TRAINING, training)
     lost = training["forgetting"]["lost"]
     if lost > settings.forgetting_limit:
         raise UserError(
@@ -257,7 +257,7 @@ def _rate(total: int, warmup: float) -> Callable[[int], float]:
 
 
 def _is_finished(out: Path, fingerprint: str, settings: TrainSettings) -> bool:
-    path = out / "training.json"
+    path = out / run_folder.TRAINING
     if not path.exists():
         return False
     stored = read_json(path)
