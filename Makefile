@@ -7,7 +7,7 @@
 # make bench   the benchmarks, one JSON each in out/benchmarks
 # make docs    the measured pages in docs, anew, in an hour: RUN=… DATA=… EVALUATION=… (of the
 #              run, with --signals all)
-# make tables  the pages on fine-tuning, anew, in some hours: DATA=…
+# make tables  the pages on fine-tuning, anew, in some hours
 # make lock    renew constraints.txt from pyproject.toml
 
 PYTHON ?= python3
@@ -89,13 +89,12 @@ docs: $(STAMP)
 		--docs docs/guarantee.md
 	$(BIN)/python -m benchmarks.mc_dropout $(RUN) --data $(DATA) --docs docs/mc_dropout.md
 
-# The tables of fine-tuning, resumable: DATA=… of `curate build data/recipes/squad2.yaml`.
+# The pages on fine-tuning, on SQuAD 2.0's visible part; resumable.
 tables: $(STAMP)
 	$(BIN)/python -m benchmarks.estimate --docs docs/estimate.md
-	$(BIN)/python -m benchmarks.methods --data $(DATA) --docs docs/methods.md
-	$(BIN)/python -m benchmarks.forgetting --data $(DATA) --docs docs/forgetting.md
-	$(BIN)/python -m benchmarks.curriculum --data $(DATA) --docs docs/curriculum.md
-	$(BIN)/python -m benchmarks.against_trl --docs docs/against_trl.md
+	for page in methods forgetting curriculum search against_trl; do \
+		$(BIN)/python -m benchmarks.$$page --docs docs/$$page.md || exit 1; \
+	done
 
 lock: $(STAMP)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > constraints.txt

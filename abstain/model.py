@@ -87,6 +87,19 @@ def model_config(name: str) -> Any:
     return _from_pretrained(AutoConfig, name)
 
 
+def random_model(config: Any, name: str) -> Any:
+    """A causal model of a configuration, its weights not read; ``name`` is for the error."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        kind = type(config).__name__.removesuffix("Config")
+        raise UserError(
+            f"{name}: {kind} is no causal language model that can be trained"
+        ) from error
+
+
 def window(config: Any) -> int | None:
     """How many tokens a model reads at most; None where its configuration sets no bound."""
     bound: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)

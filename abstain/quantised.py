@@ -33,7 +33,7 @@ def settings(bits: Bits) -> Any:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
-    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

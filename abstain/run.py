@@ -177,6 +177,11 @@ def write_card(run: Path, base: str, training: dict[str, Any]) -> None:
             "(Apache-2.0). They differ from the original's; figures for one are not figures "
             "for the other.\n"
         )
+    if bits := training["settings"].get("base_bits"):
+        note += (
+            f"\nTrained on the base's weights in {bits} bits (bitsandbytes), whose rounding it "
+            "corrects; on the base as it is stored it may say other things.\n"
+        )
     losses = "\n".join(
         f"| {e['step']} | {e['total']:.4f} | {e['answer']:.4f} | {e['head_calibrated']:.4f} |"
         for e in progress["evaluations"]

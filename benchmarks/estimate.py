@@ -3,20 +3,23 @@
     python -m benchmarks.estimate [--docs docs/estimate.md] [--out out/benchmarks/estimate.json]
 
 Each setting is predicted from the model's configuration alone, then trained for a few steps by the
-code of `train run`, in a process of its own whose peak of resident memory is read; what has been
-measured before is not measured again. Nothing in the prediction was fitted to these measurements,
-but for the one number of what glibc's heap keeps: to the first six.
+loop of `train run`, validation and checkpoint with it, in a process of its own whose peak of
+resident memory is read; what has been measured before is not measured again. Nothing in the
+prediction was fitted to these measurements, but for the one number of what glibc's heap keeps: to
+the first six.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
-import time
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from abstain.model import EMBEDDED
 from benchmarks import markdown
 from benchmarks.paths import ROOT
 from curate.console import table
@@ -26,6 +29,7 @@ from train.memory import LEAN_FROM
 from train.methods import Name
 from train.settings import TrainSettings
 
+STEPS = 3
 ALL = 1_000_000  # tokens: nothing computes twice
 
 
@@ -40,9 +44,15 @@ class Case:
     packs: int = 2  # a step
     lean: bool = False
 
-    def settings(self) -> TrainSettings:
+    def settings(self, model: str) -> TrainSettings:
         return TrainSettings(
-            method=self.method, recompute_above=self.recompute_above, lean=self.lean
+            model=model,
+            method=self.method,
+            recompute_above=self.recompute_above,
+            lean=self.lean,
+            evaluations=STEPS,
+            patience=STEPS,
+            checkpoint_every=STEPS,
         )
 
     def shape(self) -> Shape:
@@ -66,6 +76,7 @@ CASES = [
     Case("layernorm", 800, 8, 512),
     Case("bottleneck", 300, 12, ALL),
     Case("prefix", 300, 12, ALL),
+    Case("diffpruning", 100, 4, 512),
     Case("sparse", 300, 12, 512),
     Case("selective", 300, 12, ALL),
     Case("full", 300, 12, 512),
@@ -74,50 +85,56 @@ CASES = [
 ]
 
 
-def measured(case: Case) -> dict[str, float]:
-    """Three steps of real training: the process's peak, and seconds a pack without the first."""
+def measured(case: Case, name: str) -> dict[str, float]:
+    """Three steps of the real loop, each validated, the last kept on disk: peak, and seconds."""
     import torch
 
     from abstain.model import load_model
-    from train import precision, steps
+    from train import steps, trainer
+    from train.material import Material
     from train.memory import free_at_once, limit_kernel_cache, peak_memory
     from train.methods import wrap
 
     limit_kernel_cache()
-    settings = case.settings()
+    settings = case.settings(name)
     if settings.lean:
         free_at_once()
-    wrapped = wrap(load_model(settings.model).model, settings, 3)
-    model = wrapped.model.train()
-    head = steps.make_head(model, settings.head_weight)
-    optimizer = torch.optim.AdamW(steps.trained(model, head), lr=settings.rate)
-    autocast = precision.prepare(model, settings.bfloat16)
-    batch = [case.shape().examples()] * case.packs
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        steps.backward(model, head, batch, 1.0, autocast, settings.recompute_above)
-        seconds.append((time.perf_counter() - started) / case.packs)
-        optimizer.step()
-        optimizer.zero_grad()
-    return {"gib": peak_memory(), "seconds": min(seconds[1:])}
+    torch.manual_seed(0)
+    wrapped = wrap(load_model(settings.model).model, settings, STEPS)
+    wrapped.model.train()
+    head = steps.make_head(wrapped.model, settings.head_weight)
+    pack = case.shape().examples()
+    material = Material([pack], [pack], rows=len(pack), fingerprint="")
+    seconds = [0.0]
+    with tempfile.TemporaryDirectory() as out:
+        trainer.loop(
+            wrapped, head, [[pack] * case.packs] * STEPS, material, settings, Path(out),
+            watch=lambda progress: seconds.append(progress.seconds),
+        )  # fmt: skip
+    each = [after - before for before, after in itertools.pairwise(seconds)]
+    return {"gib": peak_memory(), "seconds": min(each[1:]) / case.packs}
 
 
-def predicted(case: Case) -> dict[str, float]:
-    """By `train plan`'s means."""
+def timed(case: Case, name: str) -> dict[str, float]:
+    """The seconds that `train plan` says."""
     from train.timing import timing
 
-    pack = case.shape().pack()
-    found = estimate(case.settings(), pack, again=case.packs > 1)
-    return {
-        "gib": found.memory.total / GIB,
-        "seconds": timing(case.settings(), pack).train,
-        "tokens": found.tokens,
-    }
+    return {"seconds": timing(case.settings(name), case.shape().pack()).train}
 
 
-def child(kind: str, number: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.estimate", "--case", str(number), "--kind", kind]
+def machine() -> dict[str, Any]:
+    """What else decides memory and time."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def child(kind: str, number: int, model: str) -> dict[str, float]:
+    """One setting in a process of its own."""
+    command = [
+        sys.executable, "-m", "benchmarks.estimate",
+        "--case", str(number), "--kind", kind, "--model", model,
+    ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -127,36 +144,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--docs", type=Path, help="write the page of the documentation")
     parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/estimate.json")
+    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--first", type=int, default=len(CASES), help="so many settings only")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--kind", choices=("measured", "predicted"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=("measured", "timed"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case is not None:
-        find = measured if given.kind == "measured" else predicted
-        print(json.dumps(find(CASES[given.case])))
+        find = measured if given.kind == "measured" else timed
+        print(json.dumps(find(CASES[given.case], given.model)))
         return
-    before: dict[str, dict[str, float]] = {}
+    before: dict[str, dict[str, dict[str, float]]] = {}
     if given.out.exists() and not given.fresh:
         before = read_json(given.out)["measured"]
     lines: list[tuple[str, ...]] = []
     found: list[dict[str, Any]] = []
-    for number, case in enumerate(CASES):
-        said = child("predicted", number)
-        what = {**asdict(case), "lean_from": LEAN_FROM if case.lean else None}
-        was = before.get(json.dumps(what)) or child("measured", number)
-        errors = {key: said[key] / was[key] - 1 for key in ("gib", "seconds")}
+    for number, case in enumerate(CASES[: given.first]):
+        what = {
+            "model": given.model,
+            **asdict(case),
+            "lean_from": LEAN_FROM if case.lean else None,
+            **machine(),
+        }
+        key = json.dumps(what)
+        if key not in before:  # both in one turn: what else the machine does slows both
+            before[key] = {kind: child(kind, number, given.model) for kind in ("timed", "measured")}
+        was = before[key]["measured"]
+        needs = estimate(case.settings(given.model), case.shape().pack(), again=case.packs > 1)
+        said = {"gib": needs.memory.total / GIB, **before[key]["timed"]}
+        errors = {name: said[name] / was[name] - 1 for name in ("gib", "seconds")}
         found.append({"case": what, "predicted": said, "measured": was, "errors": errors})
         twice = {ALL: "no", 0: "all"}.get(case.recompute_above, f"above {case.recompute_above}")
         lines.append(
             (
-                case.method, f"{said['tokens']:.0f}", str(case.packs), twice,
+                case.method, str(needs.tokens), str(case.packs), twice,
                 "yes" if case.lean else "",
                 f"{said['gib']:.2f}", f"{was['gib']:.2f}", f"{errors['gib']:+.0%}",
                 f"{said['seconds']:.2f}", f"{was['seconds']:.2f}", f"{errors['seconds']:+.0%}",
             )
         )  # fmt: skip
         print(*lines[-1], flush=True)
-        before[json.dumps(what)] = was
         write_json(given.out, {"measured": before, "found": found})
     header = ("method", "tokens", "packs", "twice", "lean", "GiB said", "GiB was", "error",
               "s a pack said", "s was", "error")  # fmt: skip

@@ -8,9 +8,10 @@ import argparse
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from abstain.groups import draw_contexts
@@ -38,15 +39,36 @@ the share of everyday questions and instructions that get the abstention phrase 
 forgetting`)."""
 
 
-def arguments(about: str | None) -> argparse.ArgumentParser:
-    """What every table is asked with."""
+def make(
+    about: str | None,
+    title: str,
+    names: Iterable[str],
+    run_of: Callable[[argparse.Namespace, str], Path],
+    options: Mapping[str, Sequence[object]] = MappingProxyType({}),
+    note: str = "",
+) -> None:
+    """A table with a line for each name, whose run ``run_of`` trains; the page, where asked for."""
+    names = list(names)
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--data", type=Path, help="of `curate build`; none given: SQuAD 2.0")
+    parser.add_argument("--rows", type=int, default=256, help="of the train split")
     parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--only", nargs="+", default=names, choices=names, help="some lines")
     parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/fine_tuning")
     parser.add_argument("--docs", type=Path)
-    return parser
+    given = parser.parse_args()
+    split(given.data or squad2(), given.out, given.rows)
+    found = tabulate(given, ((name, run_of(given, name)) for name in given.only))
+    document(given, title, found, options, note)
+
+
+def squad2() -> Path:
+    """The real data that the tables are about, built once."""
+    data = ROOT / "out/squad2"
+    if not (data / "manifest.json").exists():
+        command("curate", "build", ROOT / "data/recipes/squad2.yaml", "--out", data)
+    return data
 
 
 def document(
@@ -54,7 +76,7 @@ def document(
     title: str,
     found: str,
     options: Mapping[str, Sequence[object]],
-    note: str = "",
+    note: str,
 ) -> None:
     """The page that ``--docs`` asks for: how it was made, the table, and each line's options."""
     if not given.docs:
@@ -65,7 +87,7 @@ def document(
     ]
     parts = [
         f"# {title}",
-        f"Written by `python -m benchmarks.{script} --data DIR --docs docs/{script}.md`: "
+        f"Written by `python -m benchmarks.{script} --docs docs/{script}.md`: "
         f"{given.rows} rows, {given.epochs:g} passes over them, the embedded model, one seed.\n"
         + COLUMNS,
         found,
@@ -92,26 +114,31 @@ def split(data: Path, out: Path, rows: int) -> None:
             write_table(to_table(chosen), folder / f"{fold}.parquet")
 
 
-def command(*arguments: object) -> None:
-    """One installed command, in a process of its own."""
+def command(*arguments: object) -> str:
+    """What one installed command prints, in a process of its own."""
     given = [str(argument) for argument in arguments]
     print("$ " + " ".join(given), flush=True)
-    done = subprocess.run([str(BIN / given[0]), *given[1:]], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [str(BIN / given[0]), *given[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    print(done.stdout, end="", flush=True)
     if done.returncode:
         sys.exit(done.returncode)
+    return done.stdout
 
 
-def trained(out: Path, name: str, *options: object, data: str = "all") -> Path:
+def trained(given: argparse.Namespace, name: str, *options: object, data: str = "all") -> Path:
     """A run with these options of `train run`; made once."""
-    run = out / name.replace(",", "").replace(" ", "-")
-    command("train", "run", "--data", out / "data" / data, "--out", run, *options)
+    run: Path = given.out / name.replace(",", "").replace(" ", "-")
+    fixed = ("--model", given.model, "--epochs", given.epochs)
+    command("train", "run", "--data", given.out / "data" / data, "--out", run, *fixed, *options)
     return run
 
 
-def judged(out: Path, name: str, run: Path | None) -> dict[str, Any]:
+def judged(given: argparse.Namespace, name: str, run: Path | None) -> dict[str, Any]:
     """What the test rows say of a run, and what it can still do; None: of the untrained model."""
-    data = out / "data/all"
-    model = str(run) if run is not None else EMBEDDED
+    out, data = given.out, given.out / "data/all"
+    model = str(run) if run is not None else given.model
 
     def judge() -> dict[str, Any]:
         evaluation = out / f"evaluation-{name}"
@@ -146,17 +173,18 @@ def line(name: str, found: dict[str, Any], untrained: dict[str, Any]) -> tuple[s
     return (name, *spent, *quality, *able)
 
 
-def tabulate(out: Path, what: str, runs: Iterable[tuple[str, Path]]) -> str:
+def tabulate(given: argparse.Namespace, runs: Iterable[tuple[str, Path]]) -> str:
     """Judge runs, each as soon as it is trained, beside the untrained model; print and return all.
 
-    ``what`` names the first column, and the file of the numbers: ``table-WHAT.json``.
+    The numbers are kept in ``table-SCRIPT.json``.
     """
-    untrained = judged(out, "untrained", None)
+    what = Path(sys.argv[0]).stem
+    untrained = judged(given, "untrained", None)
     found = {"untrained": untrained}
     for name, run in runs:
-        found[name] = judged(out, run.name, run)
+        found[name] = judged(given, run.name, run)
         print(*line(name, found[name], untrained), sep="  ", flush=True)
     header, lines = (what, *HEADER), [line(name, one, untrained) for name, one in found.items()]
     print(table(header, lines))
-    write_json(out / f"table-{what}.json", found)
+    write_json(given.out / f"table-{what}.json", found)
     return markdown.table(header, lines)

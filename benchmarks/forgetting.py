@@ -1,14 +1,15 @@
 """What helps against forgetting: countermeasures side by side, on the same rows.
 
-    python -m benchmarks.forgetting --data DIR [--rows 256] [--epochs 1] [--docs docs/forgetting.md]
+    python -m benchmarks.forgetting [--data DIR] [--rows 256] [--docs docs/forgetting.md]
 
 The same rows and judges as in `benchmarks.methods`; stopped and started again, it goes on where it
 was.
 """
 
+import argparse
 from pathlib import Path
 
-from benchmarks.fine_tuning import arguments, document, split, tabulate, trained
+from benchmarks.fine_tuning import make, trained
 
 # What each changes of `train run`'s defaults; what `benchmarks.methods` has trained has its name.
 MEASURES: dict[str, tuple[object, ...]] = {
@@ -24,18 +25,10 @@ MEASURES: dict[str, tuple[object, ...]] = {
 }
 
 
-def run_of(out: Path, name: str, epochs: float) -> Path:
+def run_of(given: argparse.Namespace, name: str) -> Path:
     """A run with one countermeasure."""
-    return trained(out, name, "--epochs", epochs, *MEASURES[name])
-
-
-def main() -> None:
-    given = arguments(__doc__).parse_args()
-    split(given.data, given.out, given.rows)
-    runs = ((name, run_of(given.out, name, given.epochs)) for name in MEASURES)
-    found = tabulate(given.out, "forgetting", runs)
-    document(given, "What helps against forgetting", found, MEASURES)
+    return trained(given, name, *MEASURES[name])
 
 
 if __name__ == "__main__":
-    main()
+    make(__doc__, "What helps against forgetting", MEASURES, run_of, MEASURES)

@@ -199,14 +199,14 @@ def test_the_command_takes_them_all(small_set: Path, tiny_model: Path, tmp_path:
 
 
 def test_pairs_prefer_what_is_right_to_what_somebody_would_say(
-    rows: list[Row], tiny_run: Path
+    rows: list[Row], tiny_run: Path, tmp_path: Path
 ) -> None:
     answerer = load_answerer(str(tiny_run), calibrated=False)
     group = one_context(rows)
     parent = next(row for row in group if row.sufficient)
     child = replace(parent, id="child", sufficient=False, answers=[], answer_starts=[],
                     parent_id=parent.id, context="Nothing is known of it.")  # fmt: skip
-    found = prefer.preferences([*group, child], answerer)
+    found = prefer.preferences([*group, child], answerer, tmp_path / "asked.json", "these")
     phrase = answerer.contract.abstention_phrase
     pairs = {pair.row_id: pair for pair in found.pairs}
 
@@ -227,7 +227,7 @@ def test_pairs_prefer_what_is_right_to_what_somebody_would_say(
             assert told(row)[0] == phrase and not answerer.contract.is_abstention(told(row)[1])
     # An answer that is the phrase would be preferred to itself.
     same = replace(parent, id="same", answers=[phrase])
-    again = prefer.preferences([same], answerer)
+    again = prefer.preferences([same], answerer, tmp_path / "asked.json", "others")
     assert not again.pairs and again.dropped == {"both replies are the same": ["same"]}
     # Tokens are those that training and serving read.
     one = make_example(parent, answerer.loaded.tokenizer, answerer.contract,
@@ -271,6 +271,40 @@ def test_preferences_make_a_run_that_prefers_them(
     training = [json.loads((run / "training.json").read_text()) for run in (tiny_run, out)]
     assert training[0]["fingerprint"] != training[1]["fingerprint"]
     assert training[1]["forgetting"] is None
+
+
+def test_preferences_go_on_where_they_were_interrupted(
+    small_set: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    monkeypatch.setattr(prefer, "_EVERY", 2)
+    settings_ = prefer.PreferSettings(learning_rate=1e-3, batch=2, accumulate=2)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    prefer.prefer(tiny_run, small_set, whole, settings_)
+    step, calls = Trainer.training_step, 0
+
+    def counting(self: Any, *arguments: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 7:  # in the fourth step
+            raise KeyboardInterrupt
+        return step(self, *arguments, **more)
+
+    monkeypatch.setattr(Trainer, "training_step", counting)
+    with pytest.raises(KeyboardInterrupt):
+        prefer.prefer(tiny_run, small_set, stopped, settings_)
+    monkeypatch.setattr(prefer, "answer_all", None)  # what was asked is kept
+    found = prefer.prefer(tiny_run, small_set, stopped, settings_)
+    steps_ = len(json.loads((whole / "training.json").read_text())["preferences"]["loss"])
+    assert len(found["loss"]) == steps_ and calls - 7 == (steps_ - 2) * 2
+    tensors = [load_file(run / "adapter_model.safetensors") for run in (whole, stopped)]
+    for name, value in tensors[0].items():
+        assert torch.allclose(value, tensors[1][name], atol=1e-5), name
+    assert not list(stopped.glob("trl-*"))
+    # Finished, it is not trained again.
+    assert prefer.prefer(tiny_run, small_set, stopped, settings_)["loss"] == found["loss"]
+    assert calls - 7 == (steps_ - 2) * 2
 
 
 def test_preferences_refuse_what_they_cannot_train(

@@ -17,6 +17,7 @@ from abstain.answerer import load_answerer
 from abstain.metrics import Judged
 from curate.errors import UserError
 from curate.record import Row, read_fold, to_table, write_table
+from train import decide as deciding
 from train.decide import Asked, DataFacts, Measured, measure
 from train.judge import judge
 from train.learning_curve import Curve, draw_on, fit
@@ -149,6 +150,8 @@ def test_what_is_recommended_follows_from_the_numbers() -> None:
     assert recommended(weigh(measured(gain=chance, goal=None))) == [
         "prompt only", "collect more data",
     ]  # fmt: skip
+    text = weigh(measured(gain=chance, goal=None)).text()
+    assert "about 7 times as many validation rows" in text  # (0.05 / 0.02)²
     level = replace(measured().curve, gain=chance, rows_needed=sure(1e12, 0))
     assert recommended(weigh(measured(gain=chance, curve=level))) == ["prompt only"]
     # No training brings what contexts lack, and no machine trains what it cannot hold.
@@ -230,6 +233,16 @@ def test_what_cannot_be_decided_is_said_before_anything_is_trained(
         with pytest.raises(UserError, match=told):
             measure(data, out, chosen, metric, None)
         assert not list(out.rglob("training.json"))
+
+
+def test_what_the_machine_cannot_hold_is_not_tried(
+    small_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "_machine", lambda: 0.2)
+    chosen = TrainSettings(model=str(tiny_model), bfloat16="off", epochs=1, rank=4)
+    with pytest.raises(UserError, match=r"machine has 0\.2: nothing was trained; the untrained"):
+        measure(small_set, tmp_path, chosen, "f1", None)
+    assert not list(tmp_path.rglob("training.json"))
 
 
 def test_what_was_asked_of_other_rows_is_asked_again(

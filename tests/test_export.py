@@ -37,7 +37,7 @@ def test_a_merged_model_is_the_run(
     run = trained(str(tiny_model), small_set, tmp_path / "run", method=method)
     found = exporting.export(run, tmp_path / "merged", "merged", small_set, prompts=8)
     assert found.rows == 8 and found.same_text == 1 and found.decided_otherwise == 0
-    assert found.largest_gap < 1e-4
+    assert found.largest_gap is not None and found.largest_gap < 1e-4
     # It is a plain model: no adapter, no trace of PEFT, and loads without either.
     plain = load_model(str(tmp_path / "merged"))
     assert not (tmp_path / "merged/adapter_config.json").exists()
@@ -98,14 +98,18 @@ def test_an_export_that_decides_otherwise_is_not_called_done(
         return [Answer(phrase if declines else "red", declines, (-0.5,)) for _ in rows]
 
     monkeypatch.setattr(exporting, "answer_all", always)
-    with pytest.raises(UserError, match=r"decides otherwise .* on 100.0% of 8 prompts"):
+    with pytest.raises(UserError, match=r"on 100.0% of 8 prompts, .* decides otherwise"):
         exporting.export(tiny_run, tmp_path / "merged", "merged", small_set, prompts=8)
     assert not (tmp_path / "merged").exists()
     assert json.loads((tmp_path / "merged.unchecked/export.json").read_text())["same_text"] == 0
 
 
 def test_what_both_say_is_compared_row_by_row() -> None:
-    rows = [Row(f"question {n}", "context", id=str(n)) for n in range(4)]
+    rows = [
+        Row(f"question {n}", "context", answers=[gold] if gold else [], sufficient=bool(gold),
+            id=str(n))
+        for n, gold in enumerate(("red", "", "blue", ""))
+    ]  # fmt: skip
     run = [Answer("red", False, (-0.1, -0.3)), Answer("no", True, (-1.0,)),
            Answer("blue", False, (-0.5,)), Answer("no", True, (-0.2,))]  # fmt: skip
     export = [Answer("red", False, (-0.2, -0.3)), Answer("five", False, (-1.0,)),
@@ -113,12 +117,44 @@ def test_what_both_say_is_compared_row_by_row() -> None:
     found = exporting.compare("merged", rows, run, export)
     assert found.same_text == 0.5 and found.decided_otherwise == 0.25
     assert found.declined == (0.5, 0.25)
+    assert found.f1 == (1.0, 0.5)  # one answer became wrong, and one that was to be declined
     assert found.mean_gap == pytest.approx((0.05 + 0.3) / 2)
     assert found.largest_gap == pytest.approx(0.3)
     assert [(d.row, d.run, d.export) for d in found.differences] == [
         ("1", "no", "five"), ("2", "blue", "green"),
     ]  # fmt: skip
     assert "'question 1': 'no' became 'five'" in found.text()
+
+
+def test_answers_that_became_rubbish_are_noticed_where_as_many_are_declined() -> None:
+    rows = [Row("question", "context", answers=["red"], sufficient=True, id=str(n)) for n in "ab"]
+    right, wrong = Answer("red", False, (-0.1,)), Answer("the the", False, (-0.1,))
+    found = exporting.compare("merged", rows, [right, right], [right, wrong])
+    assert found.decided_otherwise == 0
+    assert "answers worse" in exporting._differs(found, 0.03)
+    assert exporting._differs(found, 0.5) == ""
+    unlike = exporting.compare("merged", rows, [right, right], [wrong, wrong])
+    assert unlike.mean_gap is None and "unknown" in unlike.text()
+
+
+def test_an_adapter_is_compared_as_peft_alone_loads_it(
+    tiny_model: Path, small_set: Path, tmp_path: Path
+) -> None:
+    run = trained(str(tiny_model), small_set, tmp_path / "run")
+    found = exporting.export(run, tmp_path / "adapter", "adapter", small_set, prompts=8)
+    assert found.same_text == 1 and found.largest_gap is not None and found.largest_gap < 1e-4
+    assert sorted(path.name for path in (tmp_path / "adapter").glob("adapter*")) == [
+        "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    # Trained on a rounded base, whose rounding it corrects: on the plain one it says other things.
+    rounded = trained(str(tiny_model), small_set, tmp_path / "rounded", base_bits=4, epochs=4)
+    beside = exporting.export(
+        rounded, tmp_path / "other", "adapter", small_set, prompts=8, tolerance=1.0
+    )
+    assert beside.same_text < 1 or (beside.largest_gap or 1.0) > 1e-3
+    ours = trained(str(tiny_model), small_set, tmp_path / "ours", method="bottleneck", epochs=0.5)
+    with pytest.raises(UserError, match="no adapter of PEFT"):
+        exporting.export(ours, tmp_path / "ours-adapter", "adapter", small_set)
 
 
 def test_gguf_answers_in_llama_cpp_as_the_run_does(small_set: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from abstain.head import SufficiencyHead
 from abstain.model import LoadedModel, load_model
 from abstain.prefix import Tree, forward
 from curate.contract import Contract
+from train import rehearsal as rehearsing
 from train import steps, trainer
 from train.collate import Example, make_pack
 from train.forgetting import abilities, refuses
@@ -68,11 +69,16 @@ def test_over_refusal_is_the_phrase_or_what_begins_with_it(said: str, refused: b
     assert refuses(Contract(), said) == refused
 
 
-def test_rehearsed_replies_are_the_models_own_and_have_no_label(tiny_model: Path) -> None:
+def test_rehearsed_replies_are_the_models_own_and_have_no_label(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = load_model(str(tiny_model))
     count = len(probes().rehearsal) + 2
-    first, again = (rehearsal(loaded, count, seed=3) for _ in range(2))
+    chosen = settings(tiny_model, replay=1.0, seed=3)
+    first, again = (rehearsal(loaded, chosen, count, tmp_path / name) for name in "ab")
     assert first == again and len(first) == count
+    monkeypatch.setattr(rehearsing, "reply", None)  # a resumed run asks nothing
+    assert rehearsal(loaded, chosen, count, tmp_path / "a") == first
     assert all(example.sufficient is None and example.answer for example in first)
     with torch.no_grad():
         tree = Tree()
@@ -195,7 +201,8 @@ def test_rehearsal_holds_plain_text_better_than_none(
     """On a random model, whose replies are noise: only that its distributions are held."""
     divergences = []
     loaded = load_model(str(tiny_model))
-    held = [make_pack([example]) for example in rehearsal(loaded, 4, seed=99)]
+    chosen = settings(tiny_model, replay=1.0, seed=99)
+    held = [make_pack([example]) for example in rehearsal(loaded, chosen, 4, tmp_path)]
     for name, more in (("none", {}), ("kl", {"replay": 1.0, "kl": 1.0})):
         chosen = settings(tiny_model, epochs=3, learning_rate=0.02, patience=99, **more)
         trainer.run(data_set, tmp_path / name, chosen)

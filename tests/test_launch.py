@@ -34,6 +34,7 @@ if len(sys.argv) == 2:
     for batch in rows:
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -41,8 +42,12 @@ else:
     import deepspeed
     deepspeed.init_distributed("gloo")
     rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    sizes = {"train_micro_batch_size_per_gpu": 4 // count, "gradient_accumulation_steps": 1}
-    config = {k: v for k, v in json.load(open(sys.argv[2])).items() if v != "auto"} | sizes
+    filled_in = {
+        "train_micro_batch_size_per_gpu": 4 // count,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+    }
+    config = {k: v for k, v in json.load(open(sys.argv[2])).items() if v != "auto"} | filled_in
     config["zero_allow_untested_optimizer"] = True
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     inside = model.model.layers[0].mlp.down_proj.weight

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from helpers import ENVIRONMENT, run_command
@@ -40,27 +42,32 @@ def test_every_pack_falls_to_one_process_and_none_has_much_more(
     assert max(loads) - min(loads) <= 1.5 * largest + 8
 
 
-def torchrun(processes: int, *arguments: object) -> None:
+def torchrun_command(processes: int, *arguments: object) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     command += ["--master-addr", "127.0.0.1", "--master-port", "0", "--standalone"]
-    command += ["-m", "train.cli", *map(str, arguments)]
+    return [*command, "-m", "train.cli", *map(str, arguments)]
+
+
+def torchrun(processes: int, *arguments: object) -> None:
     done = subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-    )
+        torchrun_command(processes, *arguments),
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("more", [[], ["--shard"]])
+@pytest.mark.parametrize("more", [[], ["--shard"], ["--method", "adalora"]])
 def test_two_processes_end_where_one_does(
     data_set: Path, tiny_model: Path, tmp_path: Path, more: list[str]
 ) -> None:
-    """Each with the whole base, or with half of its frozen weights."""
+    """Each with the whole base, or half of its frozen weights; a penalty counts once."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     arguments: list[Any] = ["--data", data_set, "--model", tiny_model, "--config", config,
                             "--epochs", 2, "--replay", 0.1]  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
-    done = run_command("train", "run", *arguments, "--out", one)
+    alone = [] if "--shard" in more else more
+    done = run_command("train", "run", *arguments, "--out", one, *alone)
     assert done.returncode == 0, done.stderr
     torchrun(2, "run", *arguments, "--out", two, *more)
     stories = [json.loads((run / "training.json").read_text()) for run in (one, two)]
@@ -70,7 +77,7 @@ def test_two_processes_end_where_one_does(
         for a, b in zip(*(story["progress"][name] for story in stories), strict=True):
             assert a == pytest.approx(b, rel=2e-3, abs=1e-4)
     assert stories[0]["progress"]["tokens"] == stories[1]["progress"]["tokens"]
-    assert stories[1]["settings"]["shard"] == bool(more)
+    assert stories[1]["settings"]["shard"] == ("--shard" in more)
     tensors = [load_file(run / "adapter_model.safetensors") for run in (one, two)]
     for name, value in tensors[0].items():
         assert torch.allclose(value, tensors[1][name], atol=2e-3), name
@@ -143,3 +150,36 @@ def test_what_cannot_be_sharded_is_said() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             TrainSettings.model_validate({"shard": True, **given_})
+
+
+def test_two_killed_processes_go_on_as_two_and_not_as_one(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.replace("dropout: 0.0", "dropout: 0.2") + "checkpoint_every: 1\n")
+    arguments: list[Any] = ["--data", data_set, "--model", tiny_model, "--config", config,
+                            "--epochs", 6]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    torchrun(2, "run", *arguments, "--out", whole)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            torchrun_command(2, "run", *arguments, "--out", killed),
+            stdout=log, stderr=log, env=ENVIRONMENT,
+        )  # fmt: skip
+    end = time.monotonic() + 200
+    while not (killed / "checkpoint/last.pt").exists():
+        assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    agent = psutil.Process(process.pid)
+    for one in [agent, *agent.children(recursive=True)]:
+        one.kill()
+    process.wait()
+    assert not (killed / "training.json").exists(), "it ended before it could be killed"
+    alone = run_command("train", "run", *arguments, "--out", killed)
+    assert alone.returncode == 1 and "is of 2 processes, not of 1" in alone.stderr
+    torchrun(2, "run", *arguments, "--out", killed)
+    histories = [
+        json.loads((run / "training.json").read_text())["progress"]["history"]
+        for run in (whole, killed)
+    ]
+    assert histories[0] == histories[1]

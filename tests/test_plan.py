@@ -118,8 +118,32 @@ def test_the_command_says_what_fits(data_set: Path, tiny_model: Path) -> None:
         "one GPU", "DDP on 2", "FSDP on 2", "one GPU, weights offloaded",
     }  # fmt: skip
     assert not any(way["fits"] for way in found["strategies"])
+    ram = {way["name"]: way["host_memory"] for way in found["strategies"]}
+    assert ram["DDP on 2"] == ram["FSDP on 2"] == 2 * ram["one GPU"]  # each process reads the base
     assert found["seconds"] > 0 and found["work"]["steps"] > 0
     assert found["estimate"]["total"] > 0.3 * GIB
     text = run_command("train", "plan", "--model", tiny_model, "--gpu-memory", 24)
     assert text.returncode == 0, text.stderr
     assert "yes" in text.stdout and "give --data" in text.stdout
+
+
+def test_a_plan_takes_what_a_run_does_and_offers_what_it_can(tiny_model: Path) -> None:
+    given = ["--model", tiny_model, "--no-time", "--gpus", 2, "--json"]
+    found = {}
+    for name, more in (
+        ("full", ["--method", "full"]),
+        ("8-bit moments", ["--method", "full", "--optimizer", "adamw8bit"]),
+        ("4 bits", ["--base-bits", 4]),
+        ("lora", []),
+    ):
+        done = run_command("train", "plan", *given, *more)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(done.stdout)
+    ways = {name: {way["name"] for way in one["strategies"]} for name, one in found.items()}
+    assert ways["full"] == ways["4 bits"] == {"one GPU", "DDP on 2"}
+    assert "FSDP on 2" in ways["lora"]
+    memory = {name: one["estimate"]["memory"] for name, one in found.items()}
+    assert memory["8-bit moments"]["optimizer"] < 0.3 * memory["full"]["optimizer"]
+    assert memory["4 bits"]["weights"] < memory["lora"]["weights"]
+    text = run_command("train", "plan", *given[:-1], "--method", "full")
+    assert "go with whole weights and lora" in text.stdout

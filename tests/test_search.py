@@ -162,6 +162,43 @@ def test_killed_it_goes_on_with_the_trial_that_it_was_in(
     assert other.returncode == 1 and "holds a search with other metric" in other.stderr
 
 
+def test_a_grid_is_whole_unless_a_number_says_otherwise(
+    small_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(searching, "_judged", lambda *_: {"loss": 1.0})
+    base = settings(tiny_model)
+    space = space_of(["rank=1,2,3,4,5", "seed=1,2,3,4,5"], base)
+    few = search(Search(small_set, tmp_path / "few", base, space, "loss", "grid"), 3)
+    assert len(few.tried) == 3 and "of the 25 points of this grid, 3 are tried" in caplog.text
+    assert len(search(Search(small_set, tmp_path / "all", base, space, "loss", "grid")).tried) == 25
+
+
+def test_a_trial_in_which_the_process_ends_each_time_is_given_up(
+    small_set: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(plan: Search, chosen: TrainSettings, *_: Any) -> dict[str, float]:
+        if chosen.rank == 2:
+            raise KeyboardInterrupt  # stands in for a process that is killed
+        return {"loss": -float(chosen.rank)}  # nothing beats the defaults
+
+    monkeypatch.setattr(searching, "_judged", judged)
+    base = settings(tiny_model)
+    plan = Search(small_set, tmp_path, base, space_of(["rank=2,3,4"], base), "loss", "grid")
+    deaths = 0
+    found = None
+    while found is None:
+        try:
+            found = search(plan)
+        except KeyboardInterrupt:
+            deaths += 1
+    assert deaths == searching.DEATHS
+    ended = {one.settings.get("rank"): one for one in found.tried}
+    assert {"3", "4"} <= {str(rank) for rank in ended} and found.best is not None
+    notes = [one.note for one in found.tried if one.state == "failed"]
+    assert notes == ["the process ended in it 3 times"]
+
+
 def test_defaults_that_no_trial_beats_stay_the_best(
     small_set: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -148,6 +148,20 @@ def test_preflight_shows_the_prompt_and_counts(data_set: Path, tiny_model: Path)
     assert found["rows"] > found["sufficient"] > 0
 
 
+def test_preflight_packs_nothing_that_training_would_not(
+    data_set: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    sliding = {"model_type": "mistral", "architectures": ["MistralForCausalLM"],
+               "sliding_window": 64}  # fmt: skip
+    (model / "config.json").write_text(json.dumps({**config, **sliding}))
+    done = run_command("train", "preflight", "--data", data_set, "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert "takes one sequence only: rows share no prefix" in done.stdout
+    assert "1.0× fewer" in done.stdout
+
+
 def test_preflight_fails_where_truncation_would_empty_rows(
     data_set: Path, tiny_model: Path
 ) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints: everything that a killed run needs to go on as if nothing had happened."""
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,11 +127,9 @@ def resume(
 
 
 def _write(path: Path, state: Any) -> None:
-    # Through memory, because torch's own file writer reports a full disk as a crash of its own.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    # An open file, because torch's own reports a full disk as a fault of its own.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def _load(path: Path) -> Any:

@@ -9,7 +9,7 @@ from curate import console
 from curate.console import json_option
 from train.methods import METHODS
 from train.model_commands import continual, export, forgetting, prefer, prune
-from train.options import METHODS_EPILOG, PATH, settings_of, settings_options
+from train.options import METHODS_EPILOG, PATH, settings_of, settings_options, training_options
 from train.plan_command import plan
 from train.search_command import search
 
@@ -44,50 +44,13 @@ def preflight(
 @cli.command(epilog=METHODS_EPILOG)
 @settings_options
 @click.option("--out", type=PATH, required=True, help="Folder for the run.")
-@click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
-@click.option("--epochs", type=float, help="Passes over the train split, may be fractional.")
-@click.option("--learning-rate", type=float)
-@click.option("--rank", type=int, help="Rank of LoRA and its kin.")
-@click.option("--dropout", type=float, help="Dropout of LoRA and bottleneck adapters.")
-@click.option("--top-layers", type=int, help="Blocks that selective and low-lr train.")
-@click.option("--fuse", multiple=True, metavar="RUN", help="For adapterfusion; twice or more.")
-@click.option(
-    "--base-bits", type=click.Choice([4, 8]), help="Keep the base's linear weights in so many."
-)
-@click.option(
-    "--optimizer", type=click.Choice(["adamw", "adam", "adamw8bit"]), help="adamw, unless given."
-)
-@click.option("--head-weight", type=float, help="Weight of the sufficiency head; 0: no head.")
-@click.option("--replay", type=float, help="Rehearsed replies of the base for each row, e.g. 0.2.")
-@click.option("--kl", type=float, help="Learn those as divergence from the base, weighted so.")
-@click.option(
-    "--refusal-aware",
-    type=float,
-    help="0 to 1: teach less of what the untrained model cannot answer, and to decline more.",
-)
-@click.option(
-    "--abstain-reward",
-    type=float,
-    help="0 to 1: what declining earns where there is an answer, which earns 1.",
-)
-@click.option("--row-weights", is_flag=True, default=None, help="Count rows by their weight.")
-@click.option("--average", type=float, help="Share of what training changed that is kept.")
-@click.option("--forgetting-limit", type=float, help="Fail where plain text costs more, e.g. 0.1.")
-@click.option("--seed", type=int)
-@click.option(
-    "--offload",
-    type=click.Choice(["cpu", "disk"]),
-    help="Where frozen blocks lie until they run (GPU).",
-)
-@click.option("--shard", is_flag=True, default=None, help="Split frozen weights (torchrun, FSDP).")
-@click.option("--lean", is_flag=True, default=None, help="Less memory, slower (CPU).")
+@training_options
 @click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option
 def run(
     data: Path,
     out: Path,
     config: Path | None,
-    fuse: tuple[str, ...],
     fresh: bool,
     as_json: bool,
     **given: Any,
@@ -99,7 +62,7 @@ def run(
     """
     from train import parallel, trainer
 
-    settings = settings_of(config, fuse=list(fuse) or None, **given)
+    settings = settings_of(config, **given)
     try:
         progress = trainer.run(data, out, settings, fresh)
         if parallel.rank() > 0:

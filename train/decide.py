@@ -30,12 +30,14 @@ from abstain.prefix import supports_packing
 from abstain.run import base_hash, weights_hash
 from abstain.shots import draw_shots
 from curate.bootstrap import Interval, intervals
+from curate.console import interval
 from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json
 from curate.record import Row, digest, read_fold, read_parquet, rows_digest
 from curate.text import normalise
 from train import steps
+from train.checkpoint import Progress
 from train.collate import pack_examples, tokenise
 from train.estimate import GIB
 from train.forgetting import forgetting
@@ -122,13 +124,22 @@ def measure(
     best = max(untrained, key=lambda name: untrained[name].score["value"] or 0.0)
     better = out / "untrained" / best
     planned = plan(settings, data)
+    needed, there = planned.estimate.memory.total / GIB, _machine()
+    if needed > there:
+        raise UserError(
+            f"training needs about {needed:.1f} GiB, this machine has {there:.1f}: nothing was "
+            f"trained; the untrained model reaches {metric} {interval(untrained[best].score)}\n"
+            "  `train plan` shows what takes the memory; --method, --base-bits or a smaller --model"
+        )
     curve = learning_curve(data, out / "curve", settings, metric, goal)
     run = part_folder(out / "curve")
     trained = Asked("trained on all rows", curve.scores[-1], _milliseconds(run / "evaluation"))
     before, after = read_evaluation(better), read_evaluation(run / "evaluation")
     gain = change(before, after, [metric])[metric]
-    training = read_json(run / "run" / TRAINING)["progress"]
-    kept_loss = training["averaged"] or min(training["evaluations"], key=lambda one: one["total"])
+    progress = Progress(**read_json(run / "run" / TRAINING)["progress"])
+    kept_loss = progress.averaged or progress.best()
+    if kept_loss is None:
+        raise UserError(f"{run}: was not validated, as it should have been")
     of = weights_hash(run / "run")
     lost = kept(out / "forgetting.json", of, lambda: forgetting(run / "run").to_json())
     asked = _some_answerable(rows, settings.seed)
@@ -149,8 +160,8 @@ def measure(
         lost["lost"],
         lost["after"]["refusals"],
         (planned.seconds or 0.0) / 60,
-        planned.estimate.memory.total / GIB,
-        _machine(),
+        needed,
+        there,
     )
 
 

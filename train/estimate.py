@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from abstain import quantised
 from abstain.head import SufficiencyHead
-from abstain.model import EMBEDDED, device, embedded_folder, model_config
+from abstain.model import EMBEDDED, device, embedded_folder, model_config, random_model
 from train import optimizers, precision, steps
 from train.collate import Example, Pack, make_pack
 from train.memory import LEAN_FROM
@@ -113,6 +113,7 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
     trained = steps.trained(model, head)
     numbers = sum(p.numel() for p in trained)
     gradients = sum(map(_bytes, trained))
+    moments = round(numbers * optimizers.bytes_a_weight(settings))
     as_stored = sum(_bytes(p) for p in model.parameters() if not p.requires_grad)
     with without_contents(model, head):
         autocast = precision.prepare(model, settings.bfloat16)
@@ -139,7 +140,7 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             outside=weights - _in_blocks(model),
             adapter=adapter,
             gradients=gradients,
-            optimizer=round(numbers * optimizers.bytes_a_weight(settings)),
+            optimizer=moments,
             activations=max(0, peak - weights - adapter - gradients) + buffer,
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
             heap=round(heap) if _keeps_blocks() else 0,
@@ -149,8 +150,9 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         activations_recomputed=by_bound[0][1],
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
-        # The last and the best, and what the optimiser keeps.
-        checkpoint_on_disk=2 * gradients + round(numbers * optimizers.bytes_a_weight(settings)),
+        # The last, and its successor while that is written, with what the optimiser keeps; the
+        # best; and the run's own.
+        checkpoint_on_disk=2 * (gradients + moments) + 2 * gradients,
         tokens=len(pack.tree),
     )
 
@@ -187,10 +189,8 @@ def largest(packs: Sequence[Sequence[Example]]) -> Pack:
 
 def empty(settings: TrainSettings) -> tuple[Any, SufficiencyHead | None]:
     """The model and head that `train run` would train, without contents."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(settings.model))
+        model = random_model(model_config(settings.model), settings.model)
         model.tie_weights()
         wrapped = wrap(model, settings, 100).model.train()
         return wrapped, steps.make_head(wrapped, settings.head_weight)

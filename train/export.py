@@ -13,23 +13,33 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from safetensors import SafetensorError
 
 from abstain.answer import Answer, Answering
-from abstain.answerer import load_answerer
+from abstain.answerer import Answerer, load_answerer
 from abstain.groups import draw_contexts
-from abstain.model import LoadedModel, load_model, quiet_peft
+from abstain.metrics import f1
+from abstain.model import (
+    EMBEDDED,
+    LoadedModel,
+    device,
+    embedded_folder,
+    load_model,
+    load_tokenizer,
+    quiet_peft,
+)
 from abstain.predict import answer_all
-from abstain.run import CONFIG, HEAD, KIND, RunFile, read_run_file
+from abstain.run import CONFIG, HEAD, KIND, WEIGHTS, RunFile, read_run_file
 from curate.console import table
 from curate.contract import Contract
 from curate.errors import UserError, os_error
 from curate.files import read_json, writable_folder, write_json
 from curate.record import Row, read_fold
 
-Kind = Literal["merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0"]
+Kind = Literal["merged", "bfloat16", "adapter", "gguf-f32", "gguf-f16", "gguf-q8_0"]
 # Adapters of PEFT whose work can be done by the base's own weights.
 _MERGING = {"LORA", "ADALORA", "IA3", "LN_TUNING", "SHIRA"}
 REPORT = "export.json"
@@ -55,9 +65,10 @@ class Compared:
     same_text: float  # share of rows
     declined: tuple[float, float]  # share of rows, by the run and by its export
     decided_otherwise: float  # share of rows that one declines and the other answers
-    # Of the log-likelihood a token, where both say the same.
-    mean_gap: float
-    largest_gap: float
+    f1: tuple[float, float] | None  # SQuAD's, of the labelled rows, by the run and by its export
+    # Of the log-likelihood a token, where both say the same; None: they never do.
+    mean_gap: float | None
+    largest_gap: float | None
     differences: list[Difference]
 
     def to_json(self) -> dict[str, Any]:
@@ -71,9 +82,12 @@ class Compared:
             ("said the same", f"{self.same_text:.1%}"),
             ("declined by the run, by the export", f"{run:.1%}, {export:.1%}"),
             ("decided otherwise", f"{self.decided_otherwise:.1%}"),
-            ("log-likelihood a token, mean gap", f"{self.mean_gap:.2g}"),
-            ("log-likelihood a token, largest gap", f"{self.largest_gap:.2g}"),
         ]
+        if self.f1 is not None:
+            lines.append(("f1 of the run, of the export", "{:.3f}, {:.3f}".format(*self.f1)))
+        for name, gap in (("mean", self.mean_gap), ("largest", self.largest_gap)):
+            told = "unknown" if gap is None else f"{gap:.2g}"
+            lines.append((f"log-likelihood a token, {name} gap", told))
         some = [f"  {d.question!r}: {d.run!r} became {d.export!r}" for d in self.differences[:5]]
         return "\n".join([table((f"{self.rows} prompts", ""), lines), *some])
 
@@ -89,7 +103,8 @@ def export(
     """Write ``run`` as ``kind`` to ``out``, a folder, or a file for GGUF.
 
     Raises `UserError` where it decides otherwise on more than ``tolerance`` of the prompts, which
-    are drawn from the validation split; the export is then left beside ``out``, named so.
+    are drawn from the validation split, or answers worse by as much (f1); the export is then left
+    beside ``out``, named so.
     """
     if out.exists():
         raise UserError(f"{out}: is there already; remove it, or give another name")
@@ -105,6 +120,8 @@ def export(
     contract = read_run_file(run).contract
     if kind.startswith("gguf"):
         _gguf(run, unchecked, kind.removeprefix("gguf-"))
+    elif kind == "adapter":
+        _adapter(run, unchecked)
     else:
         _merged(run, unchecked, kind, contract)
     said = answer_all(load_answerer(str(run), calibrated=False), rows, "ask the run")
@@ -114,17 +131,27 @@ def export(
     # Of a file beside it, of a folder inside, and so where either has been put aside.
     report = unchecked / REPORT if unchecked.is_dir() else out.with_name(f"{out.name}.{REPORT}")
     write_json(report, found.to_json())
-    if found.decided_otherwise > tolerance:
+    if wrong := _differs(found, tolerance):
         raise UserError(
-            f"{unchecked}: decides otherwise than {run} on {found.decided_otherwise:.1%} of "
-            f"{len(rows)} prompts, more than {tolerance:.1%}; it is not called {out.name}\n"
-            + found.text()
+            f"{unchecked}: {wrong} than {run}; it is not called {out.name}\n" + found.text()
         )
     try:
         unchecked.rename(out)
     except OSError as error:
         raise os_error("put the export in its place", out, error) from error
     return found
+
+
+def _differs(found: Compared, tolerance: float) -> str:
+    """What an export does otherwise on more of the prompts than may be; empty where it does not."""
+    if found.decided_otherwise > tolerance:
+        return (
+            f"on {found.decided_otherwise:.1%} of {found.rows} prompts, more than {tolerance:.1%}, "
+            "decides otherwise"
+        )
+    if found.f1 is not None and (fallen := found.f1[0] - found.f1[1]) > tolerance:
+        return f"with an f1 lower by {fallen:.3f}, more than {tolerance:g}, answers worse"
+    return ""
 
 
 def compare(
@@ -139,20 +166,56 @@ def compare(
         if one.token_log_p and two.token_log_p
     ]
     count = len(pairs)
+    labelled = [pair for pair in pairs if pair[0].sufficient is not None]
+    scores = [(_f1(row, one), _f1(row, two)) for row, one, two in labelled]
     return Compared(
         kind,
         count,
         same_text=len(same) / count,
         declined=(sum(a.abstained for a in run) / count, sum(a.abstained for a in export) / count),
         decided_otherwise=sum(one.abstained != two.abstained for _, one, two in pairs) / count,
-        mean_gap=sum(gaps) / max(1, len(gaps)),
-        largest_gap=max(gaps, default=0.0),
+        f1=(mean(a for a, _ in scores), mean(b for _, b in scores)) if scores else None,
+        mean_gap=mean(gaps) if gaps else None,
+        largest_gap=max(gaps, default=None),
         differences=[
             Difference(row.id, row.question, one.text, two.text)
             for row, one, two in pairs
             if one.text.strip() != two.text.strip()
         ],
     )
+
+
+def _f1(row: Row, answer: Answer) -> float:
+    return f1("" if answer.abstained else answer.text, row.answers if row.sufficient else [])
+
+
+def _adapter(run: Path, out: Path) -> None:
+    """What PEFT alone loads, for those who serve without this toolkit."""
+    config = read_json(run / CONFIG) if (run / CONFIG).exists() else {}
+    if "peft_type" not in config:
+        raise UserError(
+            f"{run}: has no adapter of PEFT; only those are loaded without this toolkit"
+        )
+    if config["base_model_name_or_path"] == EMBEDDED:  # a name that nobody else knows
+        config["base_model_name_or_path"] = str(embedded_folder())
+    writable_folder(out)
+    write_json(out / CONFIG, config)
+    try:
+        shutil.copyfile(run / WEIGHTS, out / WEIGHTS)
+        load_tokenizer(config["base_model_name_or_path"])[0].save_pretrained(out)
+    except OSError as error:
+        raise os_error("copy the adapter", out, error) from error
+
+
+def _as_peft_loads(export: Path, contract: Contract) -> Answerer:
+    """An adapter on its base as it is stored, both loaded as their own libraries would."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    with quiet_peft():
+        model = AutoPeftModelForCausalLM.from_pretrained(str(export)).eval().to(device())
+    tokenizer = AutoTokenizer.from_pretrained(str(export))
+    return Answerer(LoadedModel(model, tokenizer, str(export)), contract, None)
 
 
 def _merged(run: Path, out: Path, kind: Kind, contract: Contract) -> None:
@@ -214,6 +277,9 @@ def _gguf(run: Path, out: Path, outtype: str) -> None:
 
 @contextlib.contextmanager
 def _answering(export: Path, kind: Kind, contract: Contract) -> Iterator[Answering]:
+    if kind == "adapter":
+        yield _as_peft_loads(export, contract)
+        return
     if not kind.startswith("gguf"):
         yield load_answerer(str(export), calibrated=False)
         return

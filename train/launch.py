@@ -15,6 +15,7 @@ from abstain.blocks import decoder
 from abstain.model import model_config
 from curate.files import writable_folder, write_text
 from train.estimate import empty
+from train.methods import METHODS
 from train.settings import TrainSettings
 
 FSDP, ZERO, DEEPSPEED = "accelerate-fsdp.yaml", "accelerate-zero3.yaml", "zero3.json"
@@ -39,7 +40,8 @@ def write(folder: Path, settings: TrainSettings, gpus: int) -> list[str]:
     ):
         write_text(folder / name, yaml.safe_dump(content, sort_keys=False))
     write_text(folder / DEEPSPEED, json.dumps(zero(settings, folder), indent=2) + "\n")
-    ours = f"torchrun --nproc-per-node {gpus} $(which train) run --shard"
+    shard = " --shard" if METHODS[settings.method].offloads and not settings.base_bits else ""
+    ours = f"torchrun --nproc-per-node {gpus} $(which train) run{shard}"
     return [
         f"{ours} …  (this toolkit's own)",
         *(

@@ -21,6 +21,7 @@ _ABOVE_0 = click.FloatRange(0, min_open=True)
 )
 @click.option("--learning-rate", type=_ABOVE_0, default=5e-6, show_default=True)
 @click.option("--epochs", type=_ABOVE_0, default=1.0, show_default=True)
+@click.option("--fresh", is_flag=True, help="Discard a checkpoint and start over.")
 @json_option
 def prefer(
     run: Path,
@@ -29,17 +30,19 @@ def prefer(
     beta: float,
     learning_rate: float,
     epochs: float,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     """Train RUN on: right replies preferred to wrong ones (DPO, by TRL).
 
     Where the context suffices, the answer to the abstention phrase; where it does not, the phrase
-    to the answer of the row's parent, or to what RUN answers. Calibrate the new run afterwards.
+    to the answer of the row's parent, or to what RUN answers. Killed and started again, it goes on.
+    Calibrate the new run afterwards.
     """
     from train import prefer as preferring
 
     settings = preferring.PreferSettings(beta, learning_rate, epochs)
-    found = preferring.prefer(run, data, out, settings)
+    found = preferring.prefer(run, data, out, settings, fresh)
     text = (
         f"{found['pairs']} pairs in {found['seconds'] / 60:.1f} minutes, loss "
         f"{found['loss'][0]:.3f} → {found['loss'][-1]:.3f}\n"
@@ -56,10 +59,10 @@ def prefer(
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["merged", "bfloat16", "gguf-f32", "gguf-f16", "gguf-q8_0"]),
+    type=click.Choice(["merged", "bfloat16", "adapter", "gguf-f32", "gguf-f16", "gguf-q8_0"]),
     default="merged",
     show_default=True,
-    help="One plain model, the same in half precision, or llama.cpp's format.",
+    help="One plain model, the same in half precision, PEFT's adapter, or llama.cpp's format.",
 )
 @click.option("--prompts", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
@@ -67,7 +70,7 @@ def prefer(
     type=click.FloatRange(0, 1),
     default=0.03,
     show_default=True,
-    help="Share of prompts on which it may decide otherwise.",
+    help="Share of prompts on which it may decide otherwise, and loss of f1.",
 )
 @json_option
 def export(
@@ -82,8 +85,9 @@ def export(
     """Write RUN as others serve it; done only where it answers and declines as RUN does.
 
     Both are asked the same validation prompts, and what the comparison finds is kept in
-    export.json. A merged folder is a run like RUN, its head included; a GGUF file is served by
-    others, and asked through `abstain connect`. No threshold goes along: calibrate either anew.
+    export.json. A merged folder is a run like RUN, its head included; an adapter is for those who
+    load it by PEFT alone, on its base as that is stored; a GGUF file is served by others, and asked
+    through `abstain connect`. No threshold goes along: calibrate anew.
     """
     from train import export as exporting
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from abstain.blocks import decoder
-from abstain.model import LoadedModel, device, load_model, model_config
+from abstain.model import LoadedModel, device, load_model, model_config, random_model
 from curate.errors import UserError
 
 To = Literal["cpu", "disk"]
@@ -60,10 +60,8 @@ def stand_ins(model: Any) -> Iterator[None]:
 
 def device_map(name: str, to: To) -> dict[str, Any]:
     """Where each part of a model goes: its blocks to ``to``, everything else to the device."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(name))
+        model = random_model(model_config(name), name)
     blocks = {id(block) for block in decoder(model).layers}
     found: dict[str, Any] = {}
 

@@ -6,9 +6,10 @@ A step's losses are divided by the token and row counts of the whole step, so gr
 summed over the processes: two of them take the step that one would, whatever packs fall to whom.
 """
 
+import contextlib
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +44,16 @@ def wait() -> None:
     """Until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+@contextlib.contextmanager
+def one_first() -> Iterator[None]:
+    """The first process finds something and keeps it on disk; then the others read it there."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
 
 
 def stop() -> None:

@@ -1,5 +1,6 @@
 """`train plan`: what a run will need, and how it could be spread over several devices."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from abstain.model import load_tokenizer, model_config
 from abstain.prefix import slides
 from curate.console import table
-from train import steps
-from train.collate import make_pack
+from train import precision, steps
+from train.collate import Pack, make_pack
 from train.estimate import GIB, Estimate, Memory, Shape, estimate, largest
 from train.material import read_material
+from train.methods import METHODS
 from train.settings import TrainSettings
 from train.timing import Timing, timing
 
@@ -96,7 +98,7 @@ class Plan:
             f"model                {settings.model}: {found.parameters / 1e6:,.1f} M parameters, "
             f"{found.base_on_disk / GIB:.2f} GiB on disk",
             f"method               {settings.method}: {found.trained / 1e6:,.2f} M trained "
-            f"({share:.2%}), {found.checkpoint_on_disk / GIB:.2f} GiB of checkpoints",
+            f"({share:.2%}), {found.checkpoint_on_disk / GIB:.2f} GiB on disk",
         ]
 
     def _memory(self) -> list[str]:
@@ -137,9 +139,12 @@ class Plan:
 
     def _slower(self) -> str:
         """What the time leaves out."""
-        names = ("base_bits", "offload", "lean", "shard")
+        names = (
+            "base_bits", "offload", "lean", "shard",  # a pack's time
+            "replay", "refusal_aware", "forgetting_limit",  # what is asked before, or after
+        )  # fmt: skip
         slower = [name for name in names if getattr(self.settings, name)]
-        return f"; longer with {', '.join(slower)}, which was not timed" if slower else ""
+        return f"; longer with {', '.join(slower)}: not all of it was timed" if slower else ""
 
     def _ways(self) -> list[str]:
         words = {True: "yes", False: "no", None: "–"}
@@ -154,7 +159,10 @@ class Plan:
             for way in self.strategies
         ]
         header = ("on GPUs", "GiB each", "GiB of RAM", "MiB sent a step", "fits")
-        return [table(header, lines)]
+        found = [table(header, lines)]
+        if not _may_leave(self.settings):
+            found.append("FSDP and offloading go with whole weights and lora, rslora or ia3")
+        return found
 
 
 def plan(
@@ -168,15 +176,19 @@ def plan(
     """Estimate a run: of a data set, or of packs of a given shape."""
     if data is None:
         shape = shape or Shape(rows=settings.max_rows)
-        found = estimate(settings, shape.pack(), again=shape.rows < settings.rows_per_step)
-        return Plan(settings, found, None, None, strategies(found, gpus, gpu_memory))
+        pack, again = shape.pack(), shape.rows < settings.rows_per_step
+        found = estimate(settings, pack, again)
+        packs = math.ceil(settings.rows_per_step / shape.rows)
+        ways = strategies(settings, _on_gpu(settings, pack, again, found), packs, gpus, gpu_memory)
+        return Plan(settings, found, None, None, ways)
     tokenizer, end_token_id, bound = load_tokenizer(settings.model)
     packing = not slides(model_config(settings.model))
     material = read_material(data, tokenizer, end_token_id, bound, settings, packing)
     order = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
     replies = round(round(settings.replay * material.rows) * settings.epochs)
     again = replies > 0 or any(len(batch) > 1 for batch in order)
-    found = estimate(settings, largest(material.train), again)
+    pack = largest(material.train)
+    found = estimate(settings, pack, again)
     lengths = [len(make_pack(pack).tree) for pack in material.train]
     mean = sum(lengths) / len(lengths)
     work = Work(
@@ -190,15 +202,32 @@ def plan(
     typical = material.train[min(range(len(lengths)), key=lambda i: abs(lengths[i] - mean))]
     measured = timing(settings, make_pack(typical, steps.LENGTH_MULTIPLE)) if timed else None
     short = timing(settings, _REPLY.pack()) if timed and replies else None
-    return Plan(settings, found, work, measured, strategies(found, gpus, gpu_memory), short)
+    packs = math.ceil((work.packs + work.replies) / work.steps)
+    ways = strategies(settings, _on_gpu(settings, pack, again, found), packs, gpus, gpu_memory)
+    return Plan(settings, found, work, measured, ways, short)
 
 
-def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Strategy]:
+def _on_gpu(settings: TrainSettings, pack: Pack, again: bool, here: Estimate) -> Estimate:
+    """The same in bfloat16, which GPUs have and this machine may not."""
+    if settings.bfloat16 != "auto" or precision.has_bfloat16():
+        return here
+    return estimate(settings.model_copy(update={"bfloat16": "on"}), pack, again)
+
+
+def _may_leave(settings: TrainSettings) -> bool:
+    """Whether frozen weights may lie elsewhere: with other processes, or in RAM."""
+    return METHODS[settings.method].offloads and settings.base_bits is None
+
+
+def strategies(
+    settings: TrainSettings, found: Estimate, packs: int, gpus: int, gpu_memory: float | None
+) -> list[Strategy]:
     """What each way of spreading a run would need of every GPU, of the host and of the network.
 
-    DDP sends each gradient twice around the ring (reduce, then gather); FSDP splits frozen weights,
-    gathers them for the forward and again for the backward pass, and treats gradients as DDP does.
-    Offloading keeps frozen weights in RAM and one block of them on the device.
+    ``packs``: how many a step reads. DDP sends each gradient twice around the ring (reduce, then
+    gather), once a step. FSDP splits frozen weights, and gathers them twice a pack, for the forward
+    and again for the backward pass; gradients it treats as DDP does. Every process reads the whole
+    base into RAM once. Offloading keeps frozen weights there and one block of them on the device.
     """
     memory = found.memory
     state = memory.adapter + memory.gradients + memory.optimizer
@@ -206,13 +235,17 @@ def strategies(found: Estimate, gpus: int, gpu_memory: float | None) -> list[Str
     inside = memory.weights - memory.outside
     block = inside // max(1, found.blocks)
     ways = [("one GPU", GPU_FRAMEWORK + memory.weights + state + memory.activations, 0, 0.0)]
+    others = (gpus - 1) * _host(memory)
+    gradients = 2 * around * memory.gradients
     if gpus > 1:
-        ways.append((f"DDP on {gpus}", ways[0][1], 0, 2 * around * memory.gradients))
+        ways.append((f"DDP on {gpus}", ways[0][1], others, gradients))
+    if gpus > 1 and _may_leave(settings):
         share = memory.outside + inside // gpus + 2 * block + state + memory.activations
-        sent = 2 * around * (inside + memory.gradients)
-        ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, 0, sent))
-    held = GPU_FRAMEWORK + memory.outside + 2 * block + state + memory.activations
-    ways.append(("one GPU, weights offloaded", held, inside, 0.0))
+        gathered = math.ceil(packs / gpus) * 2 * around * inside
+        ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, others, gathered + gradients))
+    if _may_leave(settings):
+        held = GPU_FRAMEWORK + memory.outside + 2 * block + state + memory.activations
+        ways.append(("one GPU, weights offloaded", held, inside, 0.0))
     return [
         Strategy(
             name,

@@ -9,25 +9,15 @@ import click
 from curate import console
 from curate.console import json_option
 from curate.errors import UserError
-from train.methods import METHODS
-from train.options import METHODS_EPILOG, PATH, settings_of
+from train.options import METHODS_EPILOG, PATH, model_options, settings_of, training_options
 
 
 @click.command(epilog=METHODS_EPILOG)
 @click.option("--data", type=PATH, help="Folder of `curate build`: its largest pack, its time.")
-@click.option("--model", help="Hub id, local folder, or smollm2-135m (embedded).")
-@click.option("--max-tokens", type=int, help="Tokens a row may have, prompt and answer.")
-@click.option("--config", type=PATH, help="YAML file of settings (see `train settings`).")
-@click.option("--method", type=click.Choice(list(METHODS)), help="What is trained: see below.")
-@click.option("--rank", type=int, help="Rank of LoRA and its kin.")
+@model_options
+@training_options
 @click.option("--tokens", type=click.IntRange(1), help="Without --data: tokens that a pack shares.")
 @click.option("--rows", type=click.IntRange(1), help="Without --data: rows of a pack.")
-@click.option(
-    "--offload",
-    type=click.Choice(["cpu", "disk"]),
-    help="Where frozen blocks lie until they run (GPU).",
-)
-@click.option("--lean", is_flag=True, default=None, help="Give freed memory back at once.")
 @click.option("--gpus", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "--gpu-memory",
@@ -59,6 +49,8 @@ def plan(
     **given: Any,
 ) -> None:
     """Say what a run will need: memory, time, storage, network. No weights are loaded.
+
+    Takes the options of `train run`.
 
     With --decide, whether to prompt, retrieve, fine-tune or collect more data: the untrained model
     is asked the validation rows, and the settings are trained on 10, 25, 50 and 100 % of the rows.

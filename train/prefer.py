@@ -19,15 +19,20 @@ from abstain.answerer import Answerer, load_answerer
 from abstain.model import device, quiet_peft, window
 from abstain.predict import answer_all
 from abstain.run import CONFIG
+from curate.console import say
 from curate.errors import UserError
 from curate.files import read_json, writable_folder, write_json
 from curate.record import Row, digest, read_fold, rows_digest
-from train import run_folder
+from train import out_of_memory, run_folder
 from train.collate import Example, make_example
+from train.kept import kept
 from train.material import room
 from train.memory import limit_kernel_cache, peak_memory
 from train.run_folder import TRAINING
 from train.settings import TrainSettings
+
+ASKED = "asked.json"  # what the run answers, kept so that a killed training asks nothing again
+_EVERY = 20  # steps between checkpoints
 
 _TOO_LONG = "the longer of both replies exceeds the model's window"
 _ALIKE = "both replies are the same"
@@ -55,8 +60,11 @@ class PreferSettings:
     seed: int = 13
 
 
-def preferences(rows: Sequence[Row], answerer: Answerer) -> Preferences:
-    """A pair for every row that gives one; the run is asked only what nothing else tells."""
+def preferences(rows: Sequence[Row], answerer: Answerer, kept_at: Path, of: str) -> Preferences:
+    """A pair for every row that gives one; the run is asked only what nothing else tells.
+
+    What it answers is kept in a file; ``of`` names the run and the rows.
+    """
     contract, tokenizer = answerer.contract, answerer.loaded.tokenizer
     end = answerer.loaded.end_token_id
     by_id = {row.id: row for row in rows}
@@ -71,12 +79,17 @@ def preferences(rows: Sequence[Row], answerer: Answerer) -> Preferences:
             rejected[row.id] = parent.answers[0]
         else:
             untold.append(row)
-    answers = answer_all(answerer, untold, "ask the run") if untold else []
-    for row, answer in zip(untold, answers, strict=True):
-        if answer.abstained:
-            found.dropped.setdefault(_UNTOLD, []).append(row.id)
+
+    def ask() -> dict[str, str | None]:
+        answers = answer_all(answerer, untold, "ask the run") if untold else []
+        said = (None if answer.abstained else answer.text for answer in answers)
+        return {row.id: text for row, text in zip(untold, said, strict=True)}
+
+    for row_id, text in kept(kept_at, of, ask).items():
+        if text is None:
+            found.dropped.setdefault(_UNTOLD, []).append(row_id)
         else:
-            rejected[row.id] = answer.text
+            rejected[row_id] = text
     for row in rows:
         if row.id not in rejected:
             continue
@@ -96,9 +109,12 @@ def _that_fit(found: Preferences, bound: int | None) -> Preferences:
     return Preferences(kept, dropped)
 
 
-def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[str, Any]:
+def prefer(
+    run: Path, data: Path, out: Path, settings: PreferSettings, fresh: bool = False
+) -> dict[str, Any]:
     """Train a copy of ``run`` on preferences drawn from ``data`` and write it to ``out``.
 
+    Killed and started again with the same arguments, it goes on from its last checkpoint.
     Raises `UserError` for a run without LoRA, since TRL keeps a copy of the adapter to compare
     with, for a base in few bits, and where no row gives a pair.
     """
@@ -118,15 +134,23 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
             "adapter to bfloat16; train the run without --base-bits"
         )
     writable_folder(out)
-    limit_kernel_cache()
-    answerer = load_answerer(str(run), calibrated=False)
     rows = read_fold(data, "train")
-    found = _that_fit(
-        preferences(rows, answerer), room(window(answerer.loaded.model.config), before)
-    )
-    if not found.pairs:
-        raise UserError(f"{data}: no row of its train split gives a pair to prefer one reply in")
-    seconds, losses = _train(classes, answerer, found, settings, out)
+    fingerprint = digest(training["fingerprint"], repr(settings), rows_digest(rows))
+    if fresh:
+        _discard(out)
+    done: dict[str, Any] = read_json(out / TRAINING) if (out / TRAINING).exists() else {}
+    if not fresh and done.get("fingerprint") == fingerprint:
+        say(f"{out}: already trained on these preferences (--fresh to redo)")
+        return dict(done["preferences"])
+    limit_kernel_cache()
+    packs: list[list[Example]] = []
+    with out_of_memory.explained(before, packs):
+        answerer = load_answerer(str(run), calibrated=False)
+        pairs = preferences(rows, answerer, out / ASKED, fingerprint)
+        found = _that_fit(pairs, room(window(answerer.loaded.model.config), before))
+        if not found.pairs:
+            raise UserError(f"{data}: no row of its train split gives a pair to prefer a reply in")
+        seconds, losses = _train(classes, answerer, found, settings, out, fingerprint)
     value = {
         "pairs": len(found.pairs),
         "dropped": {why: len(ids) for why, ids in found.dropped.items()},
@@ -137,7 +161,7 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
         "from": str(run),
     }
     training |= {
-        "fingerprint": digest(training["fingerprint"], repr(settings), rows_digest(rows)),
+        "fingerprint": fingerprint,
         "forgetting": None,  # that of the run before
         "preferences": value,
     }
@@ -148,6 +172,12 @@ def prefer(run: Path, data: Path, out: Path, settings: PreferSettings) -> dict[s
         before.base_bits, selected_adapters=["default"],
     )  # fmt: skip
     return value
+
+
+def _discard(out: Path) -> None:
+    """Remove TRL's checkpoints."""
+    for left in out.glob("trl-*"):
+        shutil.rmtree(left)
 
 
 def _trl() -> tuple[Any, Any]:
@@ -177,17 +207,20 @@ def _train(
     found: Preferences,
     settings: PreferSettings,
     out: Path,
+    fingerprint: str,
 ) -> tuple[float, list[float]]:
-    """Seconds, and the loss of each step that TRL tells of."""
+    """Seconds, since the last start, and the loss of each step that TRL tells of."""
     from datasets import Dataset
 
     make_config, make_trainer = classes
-
+    # Named by what it is about: checkpoints of other settings are no beginning of this.
+    work = out / f"trl-{fingerprint[:12]}"
+    checkpoints = list(work.glob("checkpoint-*/trainer_state.json"))
     model = answerer.loaded.model
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
     config = make_config(
-        output_dir=str(out / "trl"),
+        output_dir=str(work),
         beta=settings.beta,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
@@ -198,7 +231,9 @@ def _train(
         bf16=False,
         use_cpu=device().type == "cpu",
         report_to="none",
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=_EVERY,
+        save_total_limit=1,
         logging_steps=1,
         seed=settings.seed,
     )
@@ -216,7 +251,7 @@ def _train(
             ),
         )
         started = time.perf_counter()
-        trainer.train()
-    shutil.rmtree(out / "trl", ignore_errors=True)
+        trainer.train(resume_from_checkpoint=bool(checkpoints))
+    _discard(out)
     told = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return time.perf_counter() - started, told

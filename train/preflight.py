@@ -13,10 +13,9 @@ from train.collate import make_pack, pack_examples, tokenise, too_long
 from train.material import room, unpackable
 from train.settings import TrainSettings
 
-_REFUSED = (
-    "packing refused          the chat template does not put the context before the question: "
-    "rows share no prefix"
-)
+_REFUSED = "packing refused          "
+_QUESTION_FIRST = "the chat template does not put the context before the question"
+_SLIDES = "its attention or its state takes one sequence only"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Preflight:
     packs: int
     packed_tokens: int
     saving: float
-    context_first: bool  # else the chat template turns the parts round, and nothing is shared
+    refused: str  # why rows share no prefix; empty where they do
     errors: list[str]
     prompt: str
     target: str
@@ -56,7 +55,7 @@ class Preflight:
             f"emptied by truncation    {self.emptied_by_truncation}",
             f"shared-prefix packing    {self.packed_tokens:,} tokens in {self.packs:,} packs: "
             f"{self.saving:.1f}× fewer",
-            *([] if self.context_first else [_REFUSED]),
+            *([_REFUSED + self.refused + ": rows share no prefix"] if self.refused else []),
             "",
             "one prompt, exactly as serving sends it, then what the model is to say:",
             "─" * 72,
@@ -83,8 +82,10 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
     validation = tokenise(others, tokenizer, contract, end_token_id, "validation", reward=reward)
     everything = [*examples, *validation]
     bound = room(window, settings)
-    context_first = contract.context_first(tokenizer)
-    max_rows = settings.max_rows if context_first else 1
+    packing = not slides(model_config(settings.model))
+    refused = "" if contract.context_first(tokenizer) else _QUESTION_FIRST
+    refused = refused if packing else _SLIDES
+    max_rows = 1 if refused else settings.max_rows
     packs = [make_pack(pack) for pack in pack_examples(examples, max_rows, settings.max_tokens)]
     tokens = sum(len(e.prompt) + len(e.answer) + len(e.decline) for e in examples)
     supervised = sum(len(pack.targets) for pack in packs)
@@ -102,9 +103,9 @@ def preflight(data: Path, settings: TrainSettings) -> Preflight:
         packs=len(packs),
         packed_tokens=packed,
         saving=tokens / packed,
-        context_first=context_first,
+        refused=refused,
         errors=[
-            *unpackable(settings, not slides(model_config(settings.model))),
+            *unpackable(settings, packing),
             *too_long("train", examples, settings.max_tokens, bound),
             *too_long("validation", validation, settings.max_tokens, bound),
         ],

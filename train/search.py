@@ -46,6 +46,8 @@ METRICS = (
     "has_ans_f1", "no_ans_accuracy", "abstention_f1", "auroc_sufficient", "auroc_correct", "aurc",
     "augrc", "prr",
 )  # fmt: skip
+USUAL = 20  # trials, where nobody says how many
+DEATHS = 3  # of the process, in one and the same trial, before it is given up
 STARTUP = 4  # trials that run to their end before others are measured against them
 
 
@@ -66,8 +68,10 @@ class Search:
         return "minimize" if self.metric in LOWER else "maximize"
 
 
-def search(plan: Search, trials: int, minutes: float | None = None) -> Found:
+def search(plan: Search, trials: int | None = None, minutes: float | None = None) -> Found:
     """Go on until the study has so many trials, or the time is over; trials are kept on disk.
+
+    Without a number they are `USUAL`, or all points of a grid.
 
     Raises `UserError` where the folder holds a search for something else, or where the settings to
     beat cannot be trained with themselves.
@@ -79,7 +83,11 @@ def search(plan: Search, trials: int, minutes: float | None = None) -> Found:
     writable_folder(plan.out)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(plan, {fold: rows_digest(rows) for fold, rows in splits.items()})
-    trials = min(trials, points(plan.space)) if plan.how == "grid" else trials
+    whole = points(plan.space) if plan.how == "grid" else None
+    trials = trials or whole or USUAL
+    if whole is not None and trials < whole:
+        log.warning("of the %d points of this grid, %d are tried: --trials", whole, trials)
+    trials = min(trials, whole or trials)
     defaults = _judged(plan, plan.settings, plan.out / DEFAULTS)
     first = not study.get_trials(deepcopy=False)
     if first and holds(plan.space, plan.settings) and not math.isnan(defaults[plan.metric]):
@@ -150,13 +158,25 @@ def _study(plan: Search, rows: dict[str, str]) -> optuna.Study:
 
 
 def _again(study: optuna.Study) -> None:
-    """What a killed process left unfinished is tried first, with the same values."""
+    """What a killed process left unfinished is tried first, with the same values.
+
+    Not for ever: a trial in which the process ends each time, for want of memory, say, has failed.
+    """
     trials = study.get_trials(deepcopy=False)
-    repeated = {trial.user_attrs.get("again") for trial in trials}
+    before = {trial.number: trial.user_attrs.get("again") for trial in trials}
+
+    def deaths(number: int | None) -> int:
+        return 0 if number is None else 1 + deaths(before[number])
+
     for trial in trials:
+        lost = _interrupted(trial) and bool(trial.params) and trial.number not in before.values()
+        given_up = lost and deaths(trial.number) >= DEATHS
         if trial.state == TrialState.RUNNING:
+            if given_up:
+                noted = optuna.Trial(study, trial._trial_id)
+                noted.set_user_attr("note", f"the process ended in it {DEATHS} times")
             study.tell(trial.number, state=TrialState.FAIL)
-        if _interrupted(trial) and trial.params and trial.number not in repeated:
+        if lost and not given_up:
             study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
 

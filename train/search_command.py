@@ -22,7 +22,7 @@ from train.options import METHODS_EPILOG, PATH, settings_of, settings_options
     metavar="NAME=VALUES",
     help="A setting and its LOW..HIGH or A,B,C; several times. None: what usually matters.",
 )
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
+@click.option("--trials", type=click.IntRange(1), help="In all: 20, or every point of a grid.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Start none later.")
 @click.option(
     "--sampler",
@@ -43,7 +43,7 @@ def search(
     out: Path,
     config: Path | None,
     vary: tuple[str, ...],
-    trials: int,
+    trials: int | None,
     minutes: float | None,
     sampler: str,
     metric: str,

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from abstain.run import CONFIG
 from curate.errors import UserError
 from train.methods import METHODS, Name
 
@@ -222,6 +223,10 @@ class TrainSettings(BaseModel):
     @classmethod
     def _absolute(cls, name: str) -> str:
         """A run knows its base by this name, and is asked from other folders."""
+        if Path(name, CONFIG).exists():
+            raise ValueError(
+                f"{name} is a run: train its base, or what `train export {name}` merges"
+            )
         return str(Path(name).resolve()) if Path(name, "config.json").exists() else name
 
 

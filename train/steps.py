@@ -307,8 +307,8 @@ def evaluate(
     model.train(was_training)
     means = total.means(head_weight)
     means["head_calibrated"] = means["head"]
-    if head is not None and len(set(labels)) == 2:
-        values, sufficient = np.array(logits), np.array(labels)
+    values, sufficient = np.array(logits), np.array(labels)
+    if head is not None and len(set(labels)) == 2 and np.isfinite(values).all():
         platt = fit("platt", values[:, None], sufficient, ["sufficiency_head"])
         means["head_calibrated"] = log_loss(platt.probability(values[:, None]), sufficient)
         means["head_auroc"] = auroc(values, sufficient)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from abstain.model import device, model_config
+from abstain.model import device, model_config, random_model
 from train import precision, steps
 from train.collate import Pack
 from train.methods import wrap
@@ -44,8 +44,6 @@ def timing(settings: TrainSettings, pack: Pack) -> Timing:
 
 def _measure(settings: TrainSettings, config: Any, blocks: int, pack: Pack) -> Timing:
     """The fastest of a few rounds, on a model of so many blocks with random weights."""
-    from transformers import AutoModelForCausalLM
-
     config = copy.deepcopy(config)
     text = config.get_text_config()
     share = blocks / text.num_hidden_layers
@@ -53,7 +51,7 @@ def _measure(settings: TrainSettings, config: Any, blocks: int, pack: Pack) -> T
     if getattr(text, "layer_types", None):
         text.layer_types = (text.layer_types * blocks)[:blocks]
     torch.manual_seed(0)
-    base = AutoModelForCausalLM.from_config(config).to(device())
+    base = random_model(config, settings.model).to(device())
     fitting = settings.model_copy(update={"top_layers": max(1, round(settings.top_layers * share))})
     model: Any = wrap(base, fitting, 100).model.train()
     autocast = precision.prepare(model, settings.bfloat16)

@@ -31,6 +31,7 @@ from train import (
 )
 from train import shard as sharding
 from train.checkpoint import Progress
+from train.collate import Example
 from train.curriculum import refusal_aware
 from train.forgetting import forgetting
 from train.material import Material, read_material
@@ -57,6 +58,19 @@ def run(
     checkpoint and ends with the same weights as an uninterrupted run.
     """
     parallel.start()
+    packs: list[list[Example]] = []  # what a pack needs is in the advice, once they are known
+    with out_of_memory.explained(settings, packs):
+        return _run(data, out, settings, fresh, watch, packs)
+
+
+def _run(
+    data: Path,
+    out: Path,
+    settings: TrainSettings,
+    fresh: bool,
+    watch: Callable[[Progress], None] | None,
+    packs: list[list[Example]],
+) -> Progress:
     if fresh and parallel.rank() == 0:
         for name in (checkpoint.LAST, checkpoint.BEST):
             (out / checkpoint.FOLDER / name).unlink(missing_ok=True)
@@ -75,15 +89,18 @@ def run(
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
     )
+    packs += material.train
     if not fresh and _is_finished(out, material.fingerprint, settings):
-        say(f"{out}: already trained with these settings on these data (--fresh to redo)")
-        _hold_to_limit(out, settings)
+        if parallel.rank() == 0:
+            say(f"{out}: already trained with these settings on these data (--fresh to redo)")
+            _hold_to_limit(out, settings)
         return Progress(**read_json(out / run_folder.TRAINING)["progress"])
-    if settings.refusal_aware:
-        rows = read_fold(data, "train")
-        material.train = refusal_aware(material.train, rows, loaded, settings, out)
+    with parallel.one_first():
+        if settings.refusal_aware:
+            rows = read_fold(data, "train")
+            material.train = refusal_aware(material.train, rows, loaded, settings, out)
+        rehearsed = rehearsal(loaded, settings, material.rows, out)
     plan = steps.plan(material.train, settings.rows_per_step, settings.seed, settings.epochs)
-    rehearsed = rehearsal(loaded, round(settings.replay * material.rows), settings.seed)
     plan = steps.with_rehearsal(plan, rehearsed, settings.epochs, settings.seed)
     with offload.stand_ins(loaded.model) if settings.offload else contextlib.nullcontext():
         wrapped = wrap(loaded.model, settings, len(plan))
@@ -91,12 +108,7 @@ def run(
     head = steps.make_head(wrapped.model, settings.head_weight)
     if parallel.processes() > 1:  # everybody's weights are alike by now, his dropout is his own
         torch.manual_seed(settings.seed + parallel.rank())
-    try:
-        progress = _train(wrapped, head, plan, material, settings, out, watch)
-    except RuntimeError as error:
-        if not out_of_memory.is_one(error):
-            raise
-        raise UserError(out_of_memory.advice(settings, material.train)) from error
+    progress = loop(wrapped, head, plan, material, settings, out, watch)
     if parallel.rank() == 0:
         _write_run(out, data, loaded, wrapped.model, head, material, settings, progress)
     parallel.wait()
@@ -123,7 +135,7 @@ def _hold_to_limit(out: Path, settings: TrainSettings) -> None:
         )
 
 
-def _train(
+def loop(
     wrapped: Wrapped,
     head: SufficiencyHead | None,
     plan: list[steps.Batch],
@@ -132,6 +144,7 @@ def _train(
     out: Path,
     watch: Callable[[Progress], None] | None,
 ) -> Progress:
+    """Train on what ``plan`` holds, step by step, from the last checkpoint on; the best weights."""
     model = wrapped.model
     parameters = steps.trained(model, head)
     optimizer = optimizers.make(parameters, settings)
@@ -172,6 +185,9 @@ def _train(
         if not (math.isfinite(means["total"]) and math.isfinite(norm)):
             raise UserError(_diverged(out, progress, means["total"], norm, settings))
         optimizer.step()
+        weights = float(torch.nn.utils.get_total_norm(parameters))
+        if not math.isfinite(weights):  # before they are kept
+            raise UserError(_diverged(out, progress, means["total"], weights, settings))
         scheduler.step()
         progress.step += 1
         if wrapped.after_step is not None:
@@ -181,7 +197,6 @@ def _train(
         progress.history.append({"step": progress.step, **means, "gradient_norm": norm})
         progress.tokens += losses.read
         progress.seconds += time.perf_counter() - started
-        progress.peak_memory = max(progress.peak_memory, peak_memory())
         bar.update()
         rate = progress.tokens / progress.seconds
         bar.set_postfix_str(f"loss {means['total']:.3f}, {rate:,.0f} tokens/s")
@@ -195,6 +210,7 @@ def _train(
             checkpoint.save(
                 out, material.fingerprint, progress, optimizer, scheduler, wrapped, head
             )
+        progress.peak_memory = max(progress.peak_memory, peak_memory())
     bar.close()
     checkpoint.load_best(out, model, head)
     if settings.average < 1:
@@ -218,6 +234,9 @@ def _evaluate(
     others = parallel.rank() > 0  # they validate too: all must know when to stop
     bar = tqdm(material.validation, desc="validate", unit="pack", leave=False, disable=others)
     means = steps.evaluate(model, head, bar, settings.head_weight, autocast)
+    means = parallel.everybodys(means)[0]  # whose last digits may differ
+    if not math.isfinite(means["total"]):
+        raise UserError(_diverged(out, progress, means["total"], None, settings))
     progress.evaluations.append({"step": progress.step, **means})
     if not others:
         say(
@@ -230,13 +249,15 @@ def _evaluate(
 
 
 def _diverged(
-    out: Path, progress: Progress, loss: float, norm: float, settings: TrainSettings
+    out: Path, progress: Progress, loss: float, norm: float | None, settings: TrainSettings
 ) -> str:
-    """What became infinite, what is left, and what to do."""
+    """What became infinite (in a step, or, without a norm, in a validation), and what to do."""
     last = out / checkpoint.FOLDER / checkpoint.LAST
+    what = f"step {progress.step}: validation loss {loss:g}"
+    if norm is not None:
+        what = f"step {progress.step + 1}: loss {loss:g}, norm {norm:g}"
     return (
-        f"step {progress.step + 1}: loss {loss:g}, gradient norm {norm:g}: training has diverged "
-        f"and stops before these weights\n  kept: "
+        f"{what}: training has diverged and stops before these weights\n  kept: "
         f"{last if last.exists() else 'nothing, it was before the first checkpoint'}\n"
         f"  lower --learning-rate (now {settings.rate:g}; {METHODS[settings.method].rate:g} is the "
         "default of this method), or set `bfloat16: 'off'` in --config; then start over with "

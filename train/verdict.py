@@ -1,5 +1,6 @@
 """What follows from what was measured: prompt, retrieve, fine-tune, or collect more data."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,10 +63,11 @@ class Verdict:
 def weigh(found: Measured) -> Verdict:
     """The recommendation: a function of the numbers alone.
 
-    Prompting is enough where it reaches the goal for certain, or where training gains nothing for
-    certain. Fine-tuning is recommended where it gains for certain; more data where the goal is not
-    reached and the curve says that it can be, or where it still rises. Retrieval does not exclude
-    the others: no training puts an answer into a context.
+    Prompting is enough where it reaches the goal for certain, or where training is not certain to
+    gain anything; how many validation rows would tell is said then. Fine-tuning is recommended
+    where it gains for certain; more data where the goal is not reached and the curve says that it
+    can be, or where it still rises. Retrieval does not exclude the others: no training puts an
+    answer into a context.
     """
     prompt = _prompt(found)
     options = [prompt, _retrieve(found), _tune(found, prompt.recommended)]
@@ -103,9 +105,24 @@ def _prompt(found: Measured) -> Option:
     if not enough:
         change.append("a larger model or a better prompt that reaches what training does: "
                       f"{interval(found.trained.score)}")  # fmt: skip
-    elif found.goal is not None and not _at_least(found.trained.score, found.goal):
+    elif more := _rows_that_would_tell(found):
+        change.append(
+            f"about {more:.0f} times as many validation rows, if the gain is what it looks"
+        )
+    if enough and found.goal is not None and not _at_least(found.trained.score, found.goal):
         change.append("rows that are more like what users ask: neither way reaches the goal")
     return Option("prompt only", enough, reasons, change)
+
+
+def _rows_that_would_tell(found: Measured) -> float | None:
+    """Times as many validation rows until an interval around the same gain would be above 0.
+
+    Its width falls with the root of their number. None where the gain is none, or certain.
+    """
+    value, low = found.gain["value"], found.gain["low"]
+    if value is None or low is None or not low <= 0 < value:
+        return None
+    return max(2.0, math.ceil(((value - low) / value) ** 2))
 
 
 def _of_goal(found: Measured) -> str:

@@ -50,7 +50,7 @@ METHODS: dict[Name, Method] = {
     "rslora": Method(
         "LoRA scaled by alpha / √rank, not alpha / rank (Kalajdzievski 2023)",
         2e-4,
-        "updates count √rank times what LoRA's do, so half the rate at rank 16 and below",
+        "half of LoRA's: updates count √rank times as much, of which Adam's small rates bear some",
         dropout=True,
         averages=True,
         quantised=(4, 8),
