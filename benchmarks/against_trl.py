@@ -33,7 +33,7 @@ from curate.console import interval, table
 from curate.contract import Contract
 from curate.exports import prompt_completion
 from curate.files import write_json, write_text
-from curate.record import Row, read_table, to_table, write_table
+from curate.record import Row, read_rows, to_table, write_table
 from curate.sources import squad
 from train.settings import TrainSettings
 
@@ -86,7 +86,7 @@ def trl(
     from train.memory import peak_memory
     from train.precision import has_bfloat16
 
-    rows = read_table(data / "train.parquet")[:examples]
+    rows = read_rows(data / "train.parquet")[:examples]
     loaded = load_model(settings.model)
     steps = math.ceil(len(rows) / ROWS_PER_STEP)
     rising = max(1, round(steps * settings.warmup))
@@ -131,7 +131,7 @@ def nats(data: Path, run: Path) -> NDArray[np.float64]:
     from train.collate import make_pack, tokenise
 
     loaded = load_model(str(run))
-    rows = read_table(data / "validation.parquet")
+    rows = read_rows(data / "validation.parquet")
     examples = tokenise(rows, loaded.tokenizer, Contract(), loaded.end_token_id, "validation")
     with torch.no_grad():
         scored = [
@@ -149,7 +149,7 @@ def losses(data: Path, work: Path) -> dict[str, Interval]:
         trl, ours = (side[rows, 0].sum() / side[rows, 1].sum() for side in both)
         return {"TRL": trl, "train run": ours, "difference": ours - trl}
 
-    contexts = [row.context for row in read_table(data / "validation.parquet")]
+    contexts = [row.context for row in read_rows(data / "validation.parquet")]
     return intervals(measure, contexts)
 
 

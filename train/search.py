@@ -160,7 +160,8 @@ def _study(plan: Search, rows: dict[str, str]) -> optuna.Study:
 def _again(study: optuna.Study) -> None:
     """What a killed process left unfinished is tried first, with the same values.
 
-    Not for ever: a trial in which the process ends each time, for want of memory, say, has failed.
+    Not for ever: the last attempt says beforehand why it failed, if the process ends in it too, for
+    want of memory, say.
     """
     trials = study.get_trials(deepcopy=False)
     before = {trial.number: trial.user_attrs.get("again") for trial in trials}
@@ -169,15 +170,14 @@ def _again(study: optuna.Study) -> None:
         return 0 if number is None else 1 + deaths(before[number])
 
     for trial in trials:
-        lost = _interrupted(trial) and bool(trial.params) and trial.number not in before.values()
-        given_up = lost and deaths(trial.number) >= DEATHS
         if trial.state == TrialState.RUNNING:
-            if given_up:
-                noted = optuna.Trial(study, trial._trial_id)
-                noted.set_user_attr("note", f"the process ended in it {DEATHS} times")
             study.tell(trial.number, state=TrialState.FAIL)
-        if lost and not given_up:
-            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+        lost = _interrupted(trial) and "note" not in trial.user_attrs
+        if lost and trial.params and trial.number not in before.values():
+            told: dict[str, Any] = {"again": trial.number}
+            if deaths(trial.number) == DEATHS - 1:
+                told["note"] = f"the process ended in it {DEATHS} times"
+            study.enqueue_trial(trial.params, user_attrs=told)
 
 
 def _interrupted(trial: FrozenTrial) -> bool:
@@ -214,6 +214,7 @@ def _objective(plan: Search, trial: optuna.Trial) -> float:
         log.warning("trial %d: %s", trial.number, error)
         return math.nan  # what Optuna counts as failed
     trial.set_user_attr("metrics", _written(found))
+    trial.set_user_attr("note", "")
     if math.isnan(found[plan.metric]):
         trial.set_user_attr("note", f"{plan.metric} is undefined on what this run says")
     return found[plan.metric]
