@@ -124,7 +124,7 @@ def measured(**given: Any) -> Measured:
         gain=sure(0.05), rows_needed=sure(2500.0, 500.0), rises=True,
     )  # fmt: skip
     found = Measured(
-        metric="f1", goal=0.7, data=DataFacts(1000, 200, 50, 0.5, 1.0, 0.1),
+        metric="f1", goal=0.7, data=DataFacts(1000, 200, 50, 0.5, 1.0, 0.01, 0.0, 0.1),
         untrained=[Asked("untrained, prompted", sure(0.3), 500),
                    Asked("untrained, 4 worked examples", sure(0.25), 900)],
         trained=Asked("trained on all rows", sure(0.6), 500), curve=curve, gain=sure(0.3),
@@ -158,6 +158,20 @@ def test_what_is_recommended_follows_from_the_numbers() -> None:
     lacking = replace(measured().data, context_missing=0.6)
     assert "retrieval" in recommended(weigh(measured(data=lacking)))
     assert "fine-tune" not in recommended(weigh(measured(memory=30)))
+
+
+def test_wrong_labels_are_counted_and_named() -> None:
+    right = Row("Who built it?", "Ann built it.", answers=["Ann"], sufficient=True, id="a")
+    rows = [
+        right,
+        replace(right, id="b", question="who  built it", answers=[], sufficient=False),
+        replace(right, id="c", question="When?", answers=["1850"]),
+        replace(right, id="d", question="What did Ann build?", answers=["it", "a gate"]),
+    ]
+    facts = deciding._facts(rows, rows)
+    assert facts.unsupported == pytest.approx(1 / 3) and facts.contradicted == 0.5
+    assert "mend those before" in weigh(measured(data=facts)).text()
+    assert "mend those" not in weigh(measured()).text()
 
 
 def test_each_verdict_says_what_would_turn_it_round() -> None:

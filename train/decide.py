@@ -35,7 +35,7 @@ from curate.contract import Contract
 from curate.errors import UserError
 from curate.files import read_json
 from curate.record import Row, digest, read_fold, read_parquet, rows_digest
-from curate.text import normalise
+from curate.text import holds_any, normalise
 from train import steps
 from train.checkpoint import Progress
 from train.collate import pack_examples, tokenise
@@ -72,6 +72,8 @@ class DataFacts:
     documents: int
     unanswerable: float  # share of the train split
     human: float  # share of it that people wrote, not derived or generated
+    unsupported: float  # share of its answers that do not stand in their context
+    contradicted: float  # share of its rows that another one labels otherwise: same text, question
     # Of the validation rows that people wrote: the context does not hold the answer.
     context_missing: float | None
 
@@ -256,8 +258,24 @@ def _facts(train: list[Row], validation: list[Row]) -> DataFacts:
         len({row.document_id for row in train}),
         sum(row.sufficient is False for row in train) / len(train),
         sum(row.method == "human" for row in train) / len(train),
+        _unsupported(train),
+        _contradicted(train),
         sum(not row.sufficient for row in natural) / len(natural) if natural else None,
     )
+
+
+def _unsupported(train: Sequence[Row]) -> float:
+    """Labels say that these contexts hold an answer, and it is not there in any of its forms."""
+    told = [row for row in train if row.sufficient and row.answers]
+    return sum(not holds_any(row.context, row.answers) for row in told) / max(1, len(told))
+
+
+def _contradicted(train: Sequence[Row]) -> float:
+    labels: dict[tuple[str, str], set[bool | None]] = {}
+    for row in train:
+        labels.setdefault((row.context, normalise(row.question)), set()).add(row.sufficient)
+    both = (len(labels[row.context, normalise(row.question)]) > 1 for row in train)
+    return sum(both) / len(train)
 
 
 def _off_contract(evaluation: Path, rows: list[Row]) -> float:

@@ -80,11 +80,7 @@ def _run(
     if settings.lean:
         free_at_once()
     torch.manual_seed(settings.seed)
-    if settings.offload:
-        loaded = offload.load(settings.model, settings.offload)
-    else:  # a base that is to be split is split before a device sees it
-        where = {"": "cpu"} if settings.shard else None
-        loaded = load_model(settings.model, settings.base_bits, device_map=where)
+    loaded = _base(settings)
     bound = window(loaded.model.config)
     material = read_material(
         data, loaded.tokenizer, loaded.end_token_id, bound, settings, supports_packing(loaded.model)
@@ -116,6 +112,15 @@ def _run(
         del loaded, wrapped  # what follows loads two models of its own
         _hold_to_limit(out, settings)
     return progress
+
+
+def _base(settings: TrainSettings) -> LoadedModel:
+    """The model to be trained, where the settings have it lie."""
+    if settings.offload:
+        return offload.load(settings.model, settings.offload)
+    # A base that is to be split is split before a device sees it.
+    where = {"": "cpu"} if settings.shard else None
+    return load_model(settings.model, settings.base_bits, device_map=where)
 
 
 def _hold_to_limit(out: Path, settings: TrainSettings) -> None:

@@ -14,6 +14,7 @@ _MISSING = 0.3
 _REACH = 4  # times as many rows as there are: farther, the curve's law is a guess
 _FORGOTTEN = 0.05  # growth of bits a byte that users of the model elsewhere will notice
 _FEW_DOCUMENTS = 20
+_WRONG = 0.05  # share of labels that are wrong to the eye
 _LOSS_GAP = 2.0  # validation loss over training loss: learnt by heart
 _FEW_SHOT_COST = 1.5  # times an answer's time
 
@@ -198,6 +199,7 @@ def _collect(found: Measured) -> Option:
     reasons = [
         f"{rows:,} training rows, {found.data.unanswerable:.0%} unanswerable, "
         f"{found.data.human:.0%} written by people",
+        _quality(found),
         _more(found),
     ]
     prompting = _reached(found, found.untrained[0].score)
@@ -218,6 +220,16 @@ def _collect(found: Measured) -> Option:
     elif not wanted:
         change.append("a curve that still rises where the goal is not reached")
     return Option("collect more data", wanted, reasons, change)
+
+
+def _quality(found: Measured) -> str:
+    data = found.data
+    text = (
+        f"{data.unsupported:.1%} of its answers do not stand in their context, "
+        f"{data.contradicted:.1%} of its rows contradict another"
+    )
+    wrong = max(data.unsupported, data.contradicted) > _WRONG
+    return f"{text}: mend those before collecting more" if wrong else text
 
 
 def _more(found: Measured) -> str:
