@@ -16,7 +16,7 @@ from curate.contract import Contract
 from train import rehearsal as rehearsing
 from train import steps, trainer
 from train.collate import Example, make_pack
-from train.forgetting import abilities, refuses
+from train.forgetting import Abilities, Forgetting, abilities, refuses
 from train.methods import METHODS, Name, wrap
 from train.methods.average import average
 from train.probes import probes
@@ -49,6 +49,21 @@ def test_bits_a_byte_are_those_of_the_models_own_loss(real_model: LoadedModel) -
     assert found.bits_a_byte == pytest.approx(nats / math.log(2) / count, rel=1e-4)
     assert 0.5 < found.bits_a_byte < 2
     assert found.closed_book > 0.3 and found.refusals == 0
+
+
+def test_a_change_has_the_interval_that_few_probes_leave() -> None:
+    def side(bits: list[float], right: list[float]) -> Abilities:
+        each = {"bits_a_byte": bits, "instructions": right, "closed_book": right,
+                "gold_nats": right, "refusals": right}  # fmt: skip
+        return Abilities(sum(bits) / 100, sum(right) / 4, sum(right) / 4, 0, 0, each)
+
+    found = Forgetting(side([10, 20, 30], [1, 1, 0, 1]), side([11, 24, 30], [1, 0, 0, 1]))
+    bits, right = found.changes()["bits_a_byte"], found.changes()["closed_book"]
+    assert bits["value"] == pytest.approx(found.lost) == pytest.approx(5 / 60)
+    # Nearly as if one text alone had been drawn thrice: the third, or the second.
+    assert 0 <= bits["low"] < 0.03 and 0.15 < bits["high"] <= 0.2  # type: ignore[operator]
+    assert right["value"] == -0.25 and right["low"] < 0 <= right["high"]  # type: ignore[operator]
+    assert "-0.250 [" in found.text()
 
 
 def test_each_probe_accepts_its_own_good_reply() -> None:

@@ -11,21 +11,33 @@ that needs a context.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from abstain.model import LoadedModel, load_model
 from abstain.quantised import bits_of
 from abstain.run import CONFIG, read_run_file
-from curate.console import table
+from curate.bootstrap import Interval, intervals
+from curate.console import interval, table
 from curate.contract import Contract
 from curate.errors import UserError
 from train.probes import Probe, chat, nats, probes, reply
 
 MAX_NEW_TOKENS = 32
+BITS = "bits_a_byte"
+NAMES = {
+    BITS: "bits a byte of plain text (lower is better)",
+    "instructions": "simple instructions followed",
+    "closed_book": "common questions answered without context",
+    "gold_nats": "nats of a good reply (lower is better)",
+    "refusals": "of those, refused: over-refusal",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class Abilities:
     closed_book: float  # share of common questions answered rightly without a context
     gold_nats: float  # mean negative log-likelihood of a good reply to either; lower is better
     refusals: float  # share of either that got the abstention phrase: over-refusal
+    # Of each text its bits; of each probe 1 or 0, and its nats: what the means above are of.
+    each: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,54 +65,75 @@ class Forgetting:
         """How much larger bits a byte have become, as a share: what limits are set on."""
         return self.after.bits_a_byte / self.before.bits_a_byte - 1
 
+    def changes(self) -> dict[str, Interval]:
+        """After less before, of bits as a share; what other texts and probes would have told."""
+        return {name: _change(name, self.before.each, self.after.each) for name in NAMES}
+
     def to_json(self) -> dict[str, Any]:
         """For a program."""
-        return {"before": asdict(self.before), "after": asdict(self.after), "lost": self.lost}
+        both = {"before": asdict(self.before), "after": asdict(self.after)}
+        return {**both, "lost": self.lost, "changes": self.changes()}
 
     def text(self) -> str:
         """For a person."""
-        names = {
-            "bits_a_byte": "bits a byte of plain text (lower is better)",
-            "instructions": "simple instructions followed",
-            "closed_book": "common questions answered without context",
-            "gold_nats": "nats of a good reply (lower is better)",
-            "refusals": "of those, refused: over-refusal",
-        }
+        changes = self.changes()
         lines = [
-            (text, f"{getattr(self.before, name):.3f}", f"{getattr(self.after, name):.3f}")
-            for name, text in names.items()
+            (
+                text,
+                f"{getattr(self.before, name):.3f}",
+                f"{getattr(self.after, name):.3f}",
+                interval(changes[name]),
+            )
+            for name, text in NAMES.items()
         ]
-        return table(("", "before", "after"), lines) + f"\nplain text costs {self.lost:+.1%} bits"
+        header = ("", "before", "after", "change (of bits, as a share)")
+        return table(header, lines) + f"\nplain text costs {self.lost:+.1%} bits"
+
+
+def _change(name: str, before: dict[str, list[float]], after: dict[str, list[float]]) -> Interval:
+    one, other = np.array(before[name]), np.array(after[name])
+
+    def measure(rows: NDArray[np.int64]) -> dict[str, float]:
+        change = float((other[rows] - one[rows]).sum())
+        return {name: change / (float(one[rows].sum()) if name == BITS else len(rows))}
+
+    return intervals(measure, [str(number) for number in range(len(one))])[name]
 
 
 def abilities(loaded: LoadedModel, contract: Contract) -> Abilities:
     """Ask a model all probes."""
     asked = probes()
-    bits = bits_a_byte(loaded)
+    bits, bytes_read = _read(loaded)
     bar = tqdm(
         total=len(asked.instructions) + len(asked.closed_book),
         desc="probe", unit="probe", leave=False,
     )  # fmt: skip
-    shares, refused, gold = {}, 0, 0.0
+    each: dict[str, list[float]] = {BITS: bits, "gold_nats": [], "refusals": []}
     for name, some in (("instructions", asked.instructions), ("closed_book", asked.closed_book)):
         replies = [_reply(loaded, probe, bar) for probe in some]
         good = [re.search(p.expect, said) for p, said in zip(some, replies, strict=True)]
-        shares[name] = sum(map(bool, good)) / len(some)
-        refused += sum(refuses(contract, said) for said in replies)
-        gold += sum(_gold(loaded, some))
+        each[name] = [float(bool(one)) for one in good]
+        each["refusals"] += [float(refuses(contract, said)) for said in replies]
+        each["gold_nats"] += _gold(loaded, some)
     bar.close()
-    count = len(asked.instructions) + len(asked.closed_book)
-    return Abilities(bits_a_byte=bits, gold_nats=gold / count, refusals=refused / count, **shares)
+    means = {name: mean(values) for name, values in each.items() if name != BITS}
+    return Abilities(sum(bits) / bytes_read, each=each, **means)
 
 
 def bits_a_byte(loaded: LoadedModel) -> float:
     """What a model pays for plain text, comparable between tokenizers."""
-    bits = bytes_read = 0.0
+    bits, bytes_read = _read(loaded)
+    return sum(bits) / bytes_read
+
+
+def _read(loaded: LoadedModel) -> tuple[list[float], int]:
+    """The bits of each text, and the bytes of all, their first tokens left out."""
+    bits, bytes_read = [], 0
     for text in tqdm(probes().text, desc="read", unit="text", leave=False):
         tokens = loaded.tokenizer.encode(text, add_special_tokens=False)
-        bits += nats(loaded, tokens[:1], tokens[1:]) / math.log(2)
+        bits.append(nats(loaded, tokens[:1], tokens[1:]) / math.log(2))
         bytes_read += len(text.encode()) - len(loaded.tokenizer.decode(tokens[:1]).encode())
-    return bits / bytes_read
+    return bits, bytes_read
 
 
 def _reply(loaded: LoadedModel, probe: Probe, bar: Any) -> str:
