@@ -49,18 +49,24 @@ def make(
 ) -> None:
     """A table with a line for each name, whose run ``run_of`` trains; the page, where asked for."""
     names = list(names)
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--data", type=Path, help="of `curate build`; none given: SQuAD 2.0")
-    parser.add_argument("--rows", type=int, default=256, help="of the train split")
+    parser = arguments(about)
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--only", nargs="+", default=names, choices=names, help="some lines")
-    parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/fine_tuning")
-    parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     split(given.data or squad2(), given.out, given.rows)
     found = tabulate(given, ((name, run_of(given, name)) for name in given.only))
     document(given, title, found, options, note)
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What every page on these rows is asked with."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, help="of `curate build`; none given: SQuAD 2.0")
+    parser.add_argument("--rows", type=int, default=256, help="of the train split")
+    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/fine_tuning")
+    parser.add_argument("--docs", type=Path)
+    return parser
 
 
 def squad2() -> Path:

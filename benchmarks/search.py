@@ -6,24 +6,14 @@
 judged on test rows that chose nothing. Stopped and started again, it goes on where it was.
 """
 
-import argparse
-from pathlib import Path
-
-from abstain.model import EMBEDDED
-from benchmarks.fine_tuning import command, split, squad2
-from benchmarks.paths import ROOT
+from benchmarks.fine_tuning import TEST, VALIDATION, arguments, command, split, squad2
 from curate.files import write_text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="of `curate build`; none given: SQuAD 2.0")
-    parser.add_argument("--rows", type=int, default=256)
+    parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--metric", default="f1")
-    parser.add_argument("--model", default=EMBEDDED)
-    parser.add_argument("--out", type=Path, default=ROOT / "out/benchmarks/fine_tuning")
-    parser.add_argument("--docs", type=Path)
     given = parser.parse_args()
     split(given.data or squad2(), given.out, given.rows)
     study = given.out / "search"
@@ -32,14 +22,15 @@ def main() -> None:
         "--trials", given.trials, "--metric", given.metric, "--model", given.model,
     )  # fmt: skip
     if given.docs:
-        write_text(given.docs, f"{HEADING.format(**vars(given))}\n```\n{told.strip()}\n```\n")
+        heading = HEADING.format(**vars(given), validation=VALIDATION, test=TEST)
+        write_text(given.docs, f"{heading}\n```\n{told.strip()}\n```\n")
 
 
 HEADING = """# Settings that beat the defaults, looked for
 
 Written by `python -m benchmarks.search --docs docs/search.md`: {rows} rows of SQuAD 2.0, one pass,
-{trials} trials of `train search` (TPE), chosen by {metric} on 48 validation rows, compared with the
-defaults on 120 test rows; the intervals are over their contexts, 95 %.
+{trials} trials of `train search` (TPE), chosen by {metric} on {validation} validation rows,
+compared with the defaults on {test} test rows; the intervals are over their contexts, 95 %.
 """
 
 

@@ -15,7 +15,6 @@ from abstain.blocks import decoder
 from abstain.model import model_config
 from curate.files import writable_folder, write_text
 from train.estimate import empty
-from train.methods import METHODS
 from train.settings import TrainSettings
 
 FSDP, ZERO, DEEPSPEED = "accelerate-fsdp.yaml", "accelerate-zero3.yaml", "zero3.json"
@@ -40,7 +39,7 @@ def write(folder: Path, settings: TrainSettings, gpus: int) -> list[str]:
     ):
         write_text(folder / name, yaml.safe_dump(content, sort_keys=False))
     write_text(folder / DEEPSPEED, json.dumps(zero(settings, folder), indent=2) + "\n")
-    shard = " --shard" if METHODS[settings.method].offloads and not settings.base_bits else ""
+    shard = " --shard" if settings.leaves else ""
     ours = f"torchrun --nproc-per-node {gpus} $(which train) run{shard}"
     return [
         f"{ours} …  (this toolkit's own)",

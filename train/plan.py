@@ -13,7 +13,6 @@ from train import precision, steps
 from train.collate import Pack, make_pack
 from train.estimate import GIB, Estimate, Memory, Shape, estimate, largest
 from train.material import read_material
-from train.methods import METHODS
 from train.settings import TrainSettings
 from train.timing import Timing, timing
 
@@ -160,7 +159,7 @@ class Plan:
         ]
         header = ("on GPUs", "GiB each", "GiB of RAM", "MiB sent a step", "fits")
         found = [table(header, lines)]
-        if not _may_leave(self.settings):
+        if not self.settings.leaves:
             found.append("FSDP and offloading go with whole weights and lora, rslora or ia3")
         return found
 
@@ -214,11 +213,6 @@ def _on_gpu(settings: TrainSettings, pack: Pack, again: bool, here: Estimate) ->
     return estimate(settings.model_copy(update={"bfloat16": "on"}), pack, again)
 
 
-def _may_leave(settings: TrainSettings) -> bool:
-    """Whether frozen weights may lie elsewhere: with other processes, or in RAM."""
-    return METHODS[settings.method].offloads and settings.base_bits is None
-
-
 def strategies(
     settings: TrainSettings, found: Estimate, packs: int, gpus: int, gpu_memory: float | None
 ) -> list[Strategy]:
@@ -239,11 +233,11 @@ def strategies(
     gradients = 2 * around * memory.gradients
     if gpus > 1:
         ways.append((f"DDP on {gpus}", ways[0][1], others, gradients))
-    if gpus > 1 and _may_leave(settings):
+    if gpus > 1 and settings.leaves:
         share = memory.outside + inside // gpus + 2 * block + state + memory.activations
         gathered = math.ceil(packs / gpus) * 2 * around * inside
         ways.append((f"FSDP on {gpus}", GPU_FRAMEWORK + share, others, gathered + gradients))
-    if _may_leave(settings):
+    if settings.leaves:
         held = GPU_FRAMEWORK + memory.outside + 2 * block + state + memory.activations
         ways.append(("one GPU, weights offloaded", held, inside, 0.0))
     return [

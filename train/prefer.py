@@ -31,7 +31,7 @@ from train.memory import limit_kernel_cache, peak_memory
 from train.run_folder import TRAINING
 from train.settings import TrainSettings
 
-ASKED = "asked.json"  # what the run answers, kept so that a killed training asks nothing again
+REPLIES = "replies.json"  # what the run answers, kept so that a killed training asks nothing again
 _EVERY = 20  # steps between checkpoints
 
 _TOO_LONG = "the longer of both replies exceeds the model's window"
@@ -103,10 +103,10 @@ def preferences(rows: Sequence[Row], answerer: Answerer, kept_at: Path, of: str)
 
 def _that_fit(found: Preferences, bound: int | None) -> Preferences:
     """Without pairs that the model's window does not hold."""
-    kept = [pair for pair in found.pairs if bound is None or len(pair) <= bound]
+    fitting = [pair for pair in found.pairs if bound is None or len(pair) <= bound]
     long = [pair.row_id for pair in found.pairs if bound is not None and len(pair) > bound]
     dropped = {**found.dropped, **({_TOO_LONG: long} if long else {})}
-    return Preferences(kept, dropped)
+    return Preferences(fitting, dropped)
 
 
 def prefer(
@@ -138,15 +138,15 @@ def prefer(
     fingerprint = digest(training["fingerprint"], repr(settings), rows_digest(rows))
     if fresh:
         _discard(out)
-    done: dict[str, Any] = read_json(out / TRAINING) if (out / TRAINING).exists() else {}
-    if not fresh and done.get("fingerprint") == fingerprint:
-        say(f"{out}: already trained on these preferences (--fresh to redo)")
-        return dict(done["preferences"])
+    elif (out / TRAINING).exists():
+        done = read_json(out / TRAINING)
+        if done["fingerprint"] == fingerprint:
+            say(f"{out}: already trained on these preferences (--fresh to redo)")
+            return dict(done["preferences"])
     limit_kernel_cache()
-    packs: list[list[Example]] = []
-    with out_of_memory.explained(before, packs):
+    with out_of_memory.explained(before, ()):
         answerer = load_answerer(str(run), calibrated=False)
-        pairs = preferences(rows, answerer, out / ASKED, fingerprint)
+        pairs = preferences(rows, answerer, out / REPLIES, fingerprint)
         found = _that_fit(pairs, room(window(answerer.loaded.model.config), before))
         if not found.pairs:
             raise UserError(f"{data}: no row of its train split gives a pair to prefer a reply in")

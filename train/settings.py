@@ -167,6 +167,11 @@ class TrainSettings(BaseModel):
         return 0 if self.offload else self.recompute_above
 
     @property
+    def leaves(self) -> bool:
+        """Whether frozen weights may lie elsewhere: with other processes, in RAM, on disk."""
+        return METHODS[self.method].offloads and self.base_bits is None
+
+    @property
     def virtual(self) -> int:
         """Virtual tokens that take room in the model's window."""
         return self.virtual_tokens if self.method in ("prefix", "prompt", "p-tuning") else 0
@@ -198,7 +203,7 @@ class TrainSettings(BaseModel):
         if self.offload and self.shard:
             raise ValueError("offload and shard: one or the other")
         name = "shard" if self.shard else "offload"
-        if self.base_bits or not METHODS[self.method].offloads:
+        if not self.leaves:
             possible = ", ".join(name for name, method in METHODS.items() if method.offloads)
             raise ValueError(f"{name} goes with {possible}, and with whole weights (no base_bits)")
         if self.shard and self.kl:
