@@ -11,6 +11,7 @@ from abstain.blocks import decoder
 from abstain.model import load_model
 from curate.errors import UserError
 from train import offload, trainer
+from train.methods import wrap
 from train.settings import TrainSettings, changed
 
 
@@ -28,6 +29,14 @@ def test_blocks_are_not_there_and_everything_else_is(tiny_model: Path) -> None:
     with torch.no_grad():
         found = model(tokens).logits
         assert torch.equal(found, load_model(str(tiny_model)).model(tokens).logits)
+
+
+def test_what_is_away_asks_for_no_gradients(tiny_model: Path) -> None:
+    model = offload.load(str(tiny_model), "disk").model
+    with offload.stand_ins(model):
+        wrapped = wrap(model, settings(tiny_model), 1).model
+    taught = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
+    assert taught and not any(parameter.is_meta for parameter in taught)
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora", "ia3"])

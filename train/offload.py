@@ -53,6 +53,7 @@ def stand_ins(model: Any) -> Iterator[None]:
     for module, name, weight in away:
         shown = torch.zeros(1, dtype=weight.dtype, device=device()).expand(weight.shape)
         module._parameters[name] = torch.nn.Parameter(shown, requires_grad=False)
+        weight.requires_grad_(False)  # fetched as it is told here: no gradients of what is frozen
     yield
     for module, name, weight in away:
         module._parameters[name] = weight
