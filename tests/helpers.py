@@ -8,23 +8,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
+
 _COLOURS = ("red", "blue", "green", "white", "black", "amber", "violet", "silver")
 _PLACES = ("Arden", "Bexley", "Corby", "Dunmore", "Elsworth", "Fenwick", "Garth", "Helmsley")
 
 
 BIN = Path(sys.executable).parent
+_SECONDS = 600
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def run_command(
     command: str, *arguments: object, prefix: Sequence[str] = (), **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run an installed console command as a user would: ``run_command("curate", "build", …)``."""
+    """Run an installed console command as a user would: ``run_command("curate", "build", …)``.
+
+    In a new process that has imported nothing only where ``prefix`` or options ask for one.
+    """
+    if not prefix and options.keys() <= {"env", "input"}:
+        environment, given = options.get("env", ENVIRONMENT), options.get("input", "")
+        return forked.run(command, [*map(str, arguments)], environment, given, _SECONDS)
     return subprocess.run(
         [*prefix, str(BIN / command), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=_SECONDS,
         check=False,
         **{"env": ENVIRONMENT, **options},
     )

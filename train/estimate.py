@@ -89,9 +89,6 @@ class Estimate:
     parameters: int
     trained: int
     memory: Memory
-    # Of all blocks, kept for the backward pass: without computing twice, and with, everywhere.
-    activations_kept: int
-    activations_recomputed: int
     blocks: int
     base_on_disk: int
     checkpoint_on_disk: int
@@ -102,12 +99,16 @@ class Estimate:
         return {**asdict(self), "total": self.memory.total}
 
 
-def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimate:
+def estimate(
+    settings: TrainSettings, pack: Pack, again: bool = True, heap: bool | None = None
+) -> Estimate:
     """Memory and storage of training with these settings where ``pack`` is the largest.
 
     Only the configuration of the model is read. ``again``: a step may read several packs, so that
-    the gradients of earlier ones are there while the largest is computed.
+    the gradients of earlier ones are there while the largest is computed. ``heap``: whether tensors
+    lie in one of glibc's; None: as on this machine.
     """
+    heap = _keeps_blocks() if heap is None else heap
     model, head = empty(settings)
     base = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     trained = steps.trained(model, head)
@@ -121,10 +122,10 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         weights = sum(_bytes(p) for p in held.values() if not p.requires_grad)
         adapter = sum(map(_bytes, steps.trained(model, head)))
         whole = len(pack.tree)
-        bounds = {0, whole, min(settings.keep, whole)}  # two of them may be the same
-        by_bound = {b: _step(model, head, pack, settings, autocast, b, again) for b in bounds}
-        peak = by_bound[min(settings.keep, whole)][0]
-        heap = HEAP * by_bound[whole][2]
+        keep = min(settings.keep, whole)
+        peak, small = _step(model, head, pack, settings, autocast, keep, again)
+        if heap and keep < whole:
+            _, small = _step(model, head, pack, settings, autocast, whole, again)
         saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     # What is rounded to few bits is so as it is read.
@@ -143,11 +144,9 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
             optimizer=moments,
             activations=max(0, peak - weights - adapter - gradients) + buffer,
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
-            heap=round(heap) if _keeps_blocks() else 0,
+            heap=round(HEAP * small) if heap else 0,
             loading=FRAMEWORK + adapter + loading,
         ),
-        activations_kept=by_bound[whole][1],
-        activations_recomputed=by_bound[0][1],
         blocks=len(steps.recomputable(model)),
         base_on_disk=_on_disk(settings.model, base),
         # The last, and its successor while that is written, with what the optimiser keeps; the
@@ -155,6 +154,23 @@ def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimat
         checkpoint_on_disk=2 * (gradients + moments) + 2 * gradients,
         tokens=len(pack.tree),
     )
+
+
+def activations(settings: TrainSettings, pack: Pack) -> tuple[int, int]:
+    """Bytes kept for the backward pass if no block computes twice, and if all blocks do."""
+    model, head = empty(settings)
+    with without_contents(model, head):
+        autocast = precision.prepare(model, settings.bfloat16)
+        kept = []
+        for keep in (len(pack.tree), 0):
+            steps.recompute_activations(model, len(pack.tree), keep)
+            meter = Meter((*model.parameters(), *model.buffers()))
+            before = meter.now
+            with meter, autocast():
+                losses = steps.pack_losses(model, head, pack)
+            kept.append(meter.now - before)
+            del losses  # and with them all that they were computed from
+    return kept[0], kept[1]
 
 
 def _quantised(model: Any, settings: TrainSettings) -> tuple[int, int]:
@@ -204,8 +220,8 @@ def _step(
     autocast: Any,
     keep: int,
     again: bool,
-) -> tuple[int, int, int]:
-    """Bytes alive at most in one step, those kept for its backward pass, and all small blocks made.
+) -> tuple[int, int]:
+    """Bytes alive at most in one step, and of all small blocks made in it.
 
     Small are blocks that a C library may keep when they are freed.
     """
@@ -215,14 +231,12 @@ def _step(
         held += [parameter.grad] if parameter.grad is not None else []
     steps.recompute_activations(model, len(pack.tree), keep)
     meter = Meter(held, LEAN_FROM if settings.lean else HEAP_BLOCK)
-    before = meter.now
     with meter:
         with autocast():
             answer, read_out, _ = steps.pack_losses(model, head, pack)
             loss = answer + settings.head_weight * read_out
-        kept = meter.now - before
         loss.backward()
-    return meter.peak, kept, meter.small
+    return meter.peak, meter.small
 
 
 def _keeps_blocks() -> bool:

@@ -50,6 +50,8 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), more: Any = None
     ) -> Any:
+        if function is torch.ops.prim.device.default:  # two thirds of all that is asked
+            return arguments[0].fake_device
         result = function(*arguments, **(more or {}))
         for leaf in tree_leaves(result):
             # The parts of a sparse tensor have been counted as tensors of their own.
