@@ -17,7 +17,7 @@ from curate.contract import Contract
 from curate.record import Row
 from train import steps
 from train.collate import Example, make_example, make_pack, pack_examples
-from train.methods import lora
+from train.methods import lora, wrap
 from train.precision import round_frozen_weights
 from train.settings import TrainSettings
 
@@ -126,6 +126,18 @@ def test_only_as_many_blocks_recompute_as_the_bound_asks_for(tiny_model: Path) -
         assert [layer.gradient_checkpointing for layer in layers] == [True] * recomputed + [
             False
         ] * (4 - recomputed)
+
+
+def test_no_gradient_goes_below_what_is_trained(tiny_model: Path) -> None:
+    """Computing blocks twice must not have frozen ones take part in the backward pass."""
+    settings = TrainSettings(model=str(tiny_model), method="selective", top_layers=1)
+    model = wrap(load_model(str(tiny_model)).model, settings, 1).model.train()
+    steps.recompute_activations(model, 8, 0)
+    seen = []
+    for layer in model.get_base_model().model.layers:
+        layer.register_forward_hook(lambda *given: seen.append(given[-1].requires_grad))
+    model(torch.tensor([[5, 6, 7, 8]]))
+    assert seen == [False, False, False, True]
 
 
 def test_the_loss_is_taught_on_answers_and_end_tokens_only(tiny_model: Path) -> None:

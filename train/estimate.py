@@ -26,10 +26,11 @@ GIB = 2**30
 # measured on Linux with the CPU wheel of torch 2.13.
 FRAMEWORK = round(0.45 * GIB)
 FLOAT = 4
-# What glibc's heap holds beside what is alive: this share of what a step allocates, which leaves
-# holes when it is freed; what is computed a second time fits into those of the first.
+# What glibc's heap holds beside what is alive: this share of what a forward pass makes on the way
+# that the backward pass will go. What is kept lies between what is freed, and a tensor, being
+# aligned, seldom fits where one like it has been (glibc bug 30723).
 # Fitted, version 2.36, to the first six settings of `benchmarks.estimate`; the others check it.
-HEAP = 0.18
+HEAP = 0.45
 HEAP_BLOCK = 32 * 2**20  # bytes; larger ones it gives back, and with --lean smaller ones
 
 
@@ -121,11 +122,7 @@ def estimate(
         held = {id(p): p for p in (*model.parameters(), *model.buffers())}
         weights = sum(_bytes(p) for p in held.values() if not p.requires_grad)
         adapter = sum(map(_bytes, steps.trained(model, head)))
-        whole = len(pack.tree)
-        keep = min(settings.keep, whole)
-        peak, small = _step(model, head, pack, settings, autocast, keep, again)
-        if heap and keep < whole:
-            _, small = _step(model, head, pack, settings, autocast, whole, again)
+        peak, small = _step(model, head, pack, settings, autocast, again)
         saved, buffer = _quantised(model, settings)
     rounded = autocast is not contextlib.nullcontext
     # What is rounded to few bits is so as it is read.
@@ -218,10 +215,9 @@ def _step(
     pack: Pack,
     settings: TrainSettings,
     autocast: Any,
-    keep: int,
     again: bool,
 ) -> tuple[int, int]:
-    """Bytes alive at most in one step, and of all small blocks made in it.
+    """Bytes alive at most in one step, and of the small blocks that its forward pass makes.
 
     Small are blocks that a C library may keep when they are freed.
     """
@@ -229,14 +225,15 @@ def _step(
     for parameter in steps.trained(model, head):
         parameter.grad = torch.empty_like(parameter) if again else None
         held += [parameter.grad] if parameter.grad is not None else []
-    steps.recompute_activations(model, len(pack.tree), keep)
+    steps.recompute_activations(model, len(pack.tree), settings.keep)
     meter = Meter(held, LEAN_FROM if settings.lean else HEAP_BLOCK)
     with meter:
         with autocast():
             answer, read_out, _ = steps.pack_losses(model, head, pack)
             loss = answer + settings.head_weight * read_out
+        small = meter.small
         loss.backward()
-    return meter.peak, meter.small
+    return meter.peak, small
 
 
 def _keeps_blocks() -> bool:

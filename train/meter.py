@@ -20,26 +20,27 @@ from torch.utils._pytree import tree_leaves
 class Meter(TorchDispatchMode):
     """Bytes of all storages that are alive: now, and at most so far.
 
-    ``small`` sums all that were ever made and are smaller than ``block``, freed or not.
+    ``small`` sums those, freed or not, that are smaller than ``block`` and were made by what the
+    backward pass will go through.
     """
 
     def __init__(self, held: Sequence[torch.Tensor] = (), block: int = 0) -> None:
         """``held``: tensors that are there already."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.small = 0
+        self._block = block
         self._alive: dict[int, Any] = {}
         for tensor in held:
-            self._note(tensor, 0)
-        self._block = block
+            self._note(tensor, False)
 
-    def _note(self, tensor: torch.Tensor, block: int) -> None:
+    def _note(self, tensor: torch.Tensor, recorded: bool) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
             return
         self.now += size
         self.peak = max(self.peak, self.now)
-        self.small += size if size < block else 0
+        self.small += size if recorded and size < self._block else 0
 
         def gone(_: Any) -> None:
             self.now -= size
@@ -52,11 +53,15 @@ class Meter(TorchDispatchMode):
     ) -> Any:
         if function is torch.ops.prim.device.default:  # two thirds of all that is asked
             return arguments[0].fake_device
+        recorded = torch.is_grad_enabled() and any(
+            isinstance(leaf, torch.Tensor) and leaf.requires_grad
+            for leaf in tree_leaves((arguments, more))
+        )
         result = function(*arguments, **(more or {}))
         for leaf in tree_leaves(result):
             # The parts of a sparse tensor have been counted as tensors of their own.
             if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
-                self._note(leaf, self._block)
+                self._note(leaf, recorded)
         return result
 
 

@@ -140,7 +140,7 @@ class Plan:
     def _slower(self) -> str:
         """What the time leaves out."""
         names = (
-            "base_bits", "offload", "lean", "shard",  # a pack's time
+            "base_bits", "offload", "shard",  # a pack's time
             "replay", "refusal_aware", "forgetting_limit",  # what is asked before, or after
         )  # fmt: skip
         slower = [name for name in names if getattr(self.settings, name)]

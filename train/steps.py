@@ -207,8 +207,11 @@ def recompute_activations(model: Any, tokens: int, keep: int) -> None:
     """
     blocks = recomputable(model)
     if blocks and tokens > keep and not any(hasattr(block, _RECOMPUTE) for block in blocks):
-        # Once, because each call hangs a further hook on the embedding.
-        model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        base = model.get_base_model()
+        base.activation_checkpointing_enable({"use_reentrant": False})
+        # It has had the embeddings ask for gradients, which only reentrant checkpoints need: the
+        # backward pass would go down through all that lies below what is trained.
+        base.disable_input_require_grads()
     kept = len(blocks) * keep // tokens
     for number, block in enumerate(blocks):
         block.gradient_checkpointing = number < len(blocks) - kept

@@ -15,6 +15,7 @@ import torch
 from abstain.model import device, model_config, random_model
 from train import precision, steps
 from train.collate import Pack
+from train.memory import free_at_once
 from train.methods import wrap
 from train.settings import TrainSettings
 
@@ -30,7 +31,12 @@ class Timing:
 
 
 def timing(settings: TrainSettings, pack: Pack) -> Timing:
-    """Measured on this machine for a whole model of the settings' configuration."""
+    """Measured on this machine for a whole model of the settings' configuration.
+
+    With ``lean``, this process gives freed memory back at once from then on.
+    """
+    if settings.lean:
+        free_at_once()
     config = model_config(settings.model)
     blocks = int(config.get_text_config().num_hidden_layers)
     short, longer = (_measure(settings, config, count, pack) for count in (SHORT, LONGER))
