@@ -7,7 +7,7 @@ that have a context each, where it cannot. TRL gets its loss on completions alon
 chunks, its default), bfloat16 where the processor has it, rows of similar length together, and the
 fastest of a few batch sizes, tried first. Each side runs in a process of its own, for its peak of
 memory; the validation loss of both is computed by the same code. Examples a second are those of the
-training loop.
+training loop. Stopped and started again, it goes on after the last side that was done.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import math
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -33,8 +32,9 @@ from curate.console import interval, table
 from curate.contract import Contract
 from curate.exports import prompt_completion
 from curate.files import write_json, write_text
-from curate.record import Row, read_rows, to_table, write_table
+from curate.record import Row, digest, read_rows, rows_digest, to_table, write_table
 from curate.sources import squad
+from train.kept import kept
 from train.settings import TrainSettings
 
 ROWS_PER_STEP = 12
@@ -162,26 +162,34 @@ def child(*arguments: object) -> dict[str, Any]:
     return found
 
 
-def compare(model: str, data: Path, work: Path, rows: int) -> dict[str, Any]:
-    """Both sides on one kind of rows."""
+def compare(model: str, train: list[Row], held_out: list[Row], work: Path) -> dict[str, Any]:
+    """Both sides on one kind of rows, each done once."""
+    data, rows = work / "data", len(train)
+    data.mkdir(parents=True, exist_ok=True)
+    write_table(to_table(train), data / "train.parquet")
+    write_table(to_table(held_out), data / "validation.parquet")
+    of = digest(model, rows_digest(train), rows_digest(held_out))
+
+    def side(name: str, *arguments: object) -> dict[str, Any]:
+        fixed = ("--model", model, "--data", data, "--run", work / name)
+        found: dict[str, Any] = kept(work / f"{name}.json", of, lambda: child(*fixed, *arguments))
+        return found
+
     few = min(rows, 2 * ROWS_PER_STEP)
-    fixed = ("--model", model, "--data", data)
     tried = {
-        batch: child("--side", "trl", *fixed, "--run", work / "try", "--batch", batch,
-                     "--examples", few)["seconds"]
+        batch: side(f"try-{batch}", "--side", "trl", "--batch", batch, "--examples", few)["seconds"]
         for batch in BATCHES
-    }  # fmt: skip
+    }
     best = min(tried, key=lambda batch: tried[batch])
     found = {
-        "TRL": child("--side", "trl", *fixed, "--run", work / "trl", "--batch", best),
-        "train run": child("--side", "ours", *fixed, "--run", work / "ours"),
+        "TRL": side("trl", "--side", "trl", "--batch", best),
+        "train run": side("ours", "--side", "ours"),
     }
-    for side in found.values():
-        side["examples_a_second"] = rows / side["seconds"]
+    for one in found.values():
+        one["examples_a_second"] = rows / one["seconds"]
     ratio = found["TRL"]["seconds"] / found["train run"]["seconds"]
-    return {
-        "rows": rows, "tried": tried, "ratio": ratio, "sides": found, "losses": losses(data, work)
-    }  # fmt: skip
+    lost = kept(work / "losses.json", of, lambda: losses(data, work))
+    return {"rows": rows, "tried": tried, "ratio": ratio, "sides": found, "losses": lost}
 
 
 def lines(found: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -227,12 +235,8 @@ def main() -> None:
         return
     found = {}
     for kind, (train, held_out) in drawn(given.contexts).items():
-        with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / "data"
-            data.mkdir()
-            write_table(to_table(train), data / "train.parquet")
-            write_table(to_table(held_out), data / "validation.parquet")
-            found[kind] = compare(given.model, data, Path(folder), len(train))
+        work = given.out.with_suffix("") / kind.replace(" ", "-")
+        found[kind] = compare(given.model, train, held_out, work)
     write_json(given.out, found)
     print(table(HEADER, lines(found)))
     if given.docs:
