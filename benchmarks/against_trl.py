@@ -68,7 +68,7 @@ def ours(settings: TrainSettings, data: Path, out: Path) -> dict[str, Any]:
     """`train run` on a folder of rows."""
     from train import trainer
 
-    progress = trainer.run(data, out, settings)
+    progress = trainer.run(data, out, settings, fresh=True)  # what was cut off, or is of other rows
     return {
         "seconds": progress.seconds, "peak_gib": progress.peak_memory, "steps": progress.step
     }  # fmt: skip
@@ -168,7 +168,7 @@ def compare(model: str, train: list[Row], held_out: list[Row], work: Path) -> di
     data.mkdir(parents=True, exist_ok=True)
     write_table(to_table(train), data / "train.parquet")
     write_table(to_table(held_out), data / "validation.parquet")
-    of = digest(model, rows_digest(train), rows_digest(held_out))
+    of = digest(repr(settings_of(model)), rows_digest(train), rows_digest(held_out))
 
     def side(name: str, *arguments: object) -> dict[str, Any]:
         fixed = ("--model", model, "--data", data, "--run", work / name)

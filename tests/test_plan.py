@@ -14,7 +14,7 @@ from curate.errors import UserError
 from curate.record import read_fold
 from train import plan as planning
 from train import steps
-from train.estimate import GIB, Shape, activations, empty, estimate
+from train.estimate import GIB, Shape, blocks_keep, empty, estimate
 from train.meter import Meter, without_contents
 from train.methods import METHODS, Name, wrap
 from train.settings import TrainSettings
@@ -85,8 +85,8 @@ def test_more_tokens_and_keeping_more_need_more(tiny_model: Path) -> None:
     large = estimate(settings(tiny_model), large_pack)
     less = estimate(settings(tiny_model, recompute_above=0), large_pack)
     assert less.memory.activations < large.memory.activations
-    small, _ = activations(settings(tiny_model), SHAPE.pack())
-    kept, recomputed = activations(settings(tiny_model), large_pack)
+    small, _ = blocks_keep(settings(tiny_model), SHAPE.pack())
+    kept, recomputed = blocks_keep(settings(tiny_model), large_pack)
     assert small < kept / 3 and recomputed < kept / 2
 
 

@@ -100,16 +100,12 @@ class Estimate:
         return {**asdict(self), "total": self.memory.total}
 
 
-def estimate(
-    settings: TrainSettings, pack: Pack, again: bool = True, heap: bool | None = None
-) -> Estimate:
+def estimate(settings: TrainSettings, pack: Pack, again: bool = True) -> Estimate:
     """Memory and storage of training with these settings where ``pack`` is the largest.
 
     Only the configuration of the model is read. ``again``: a step may read several packs, so that
-    the gradients of earlier ones are there while the largest is computed. ``heap``: whether tensors
-    lie in one of glibc's; None: as on this machine.
+    the gradients of earlier ones are there while the largest is computed.
     """
-    heap = _keeps_blocks() if heap is None else heap
     model, head = empty(settings)
     base = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     trained = steps.trained(model, head)
@@ -141,7 +137,7 @@ def estimate(
             optimizer=moments,
             activations=max(0, peak - weights - adapter - gradients) + buffer,
             logits=3 * FLOAT * len(pack.replies) * model.config.get_text_config().vocab_size,
-            heap=round(HEAP * small) if heap else 0,
+            heap=round(HEAP * small) if _keeps_blocks() else 0,
             loading=FRAMEWORK + adapter + loading,
         ),
         blocks=len(steps.recomputable(model)),
@@ -153,7 +149,7 @@ def estimate(
     )
 
 
-def activations(settings: TrainSettings, pack: Pack) -> tuple[int, int]:
+def blocks_keep(settings: TrainSettings, pack: Pack) -> tuple[int, int]:
     """Bytes kept for the backward pass if no block computes twice, and if all blocks do."""
     model, head = empty(settings)
     with without_contents(model, head):
@@ -161,7 +157,7 @@ def activations(settings: TrainSettings, pack: Pack) -> tuple[int, int]:
         kept = []
         for keep in (len(pack.tree), 0):
             steps.recompute_activations(model, len(pack.tree), keep)
-            meter = Meter((*model.parameters(), *model.buffers()))
+            meter = Meter(_held(model, head))
             before = meter.now
             with meter, autocast():
                 losses = steps.pack_losses(model, head, pack)
@@ -221,7 +217,7 @@ def _step(
 
     Small are blocks that a C library may keep when they are freed.
     """
-    held = [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
+    held = _held(model, head)
     for parameter in steps.trained(model, head):
         parameter.grad = torch.empty_like(parameter) if again else None
         held += [parameter.grad] if parameter.grad is not None else []
@@ -234,6 +230,11 @@ def _step(
         small = meter.small
         loss.backward()
     return meter.peak, small
+
+
+def _held(model: Any, head: SufficiencyHead | None) -> list[torch.Tensor]:
+    """What is there before a step."""
+    return [*model.parameters(), *model.buffers(), *(head.parameters() if head else ())]
 
 
 def _keeps_blocks() -> bool:

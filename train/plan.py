@@ -11,7 +11,7 @@ from abstain.prefix import slides
 from curate.console import table
 from train import precision, steps
 from train.collate import Pack, make_pack
-from train.estimate import GIB, Estimate, Memory, Shape, activations, estimate, largest
+from train.estimate import GIB, Estimate, Memory, Shape, blocks_keep, estimate, largest
 from train.material import read_material
 from train.settings import TrainSettings
 from train.timing import Timing, timing
@@ -55,7 +55,7 @@ class Plan:
     work: Work | None
     timing: Timing | None
     strategies: list[Strategy]
-    activations: tuple[int, int]  # bytes of all blocks: none compute twice, all do
+    blocks_keep: tuple[int, int]  # bytes of all: none compute twice, all do
     reply: Timing | None = None  # of one rehearsed reply
     launch: Sequence[str] = ()  # commands that would start it on several GPUs
 
@@ -82,7 +82,7 @@ class Plan:
             "work": asdict(self.work) if self.work is not None else None,
             "timing": asdict(self.timing) if self.timing is not None else None,
             "seconds": self.seconds,
-            "activations": self.activations,
+            "blocks_keep": self.blocks_keep,
             "strategies": [asdict(strategy) for strategy in self.strategies],
             "launch": list(self.launch),
         }
@@ -119,7 +119,7 @@ class Plan:
         if memory.total == memory.loading:
             text[-1] += "  (while the model is read; training itself needs less)"
         if found.blocks:
-            each, less = (size / found.blocks / 2**20 for size in self.activations)
+            each, less = (size / found.blocks / 2**20 for size in self.blocks_keep)
             text.append(
                 f"{'':<20} {found.blocks} blocks keep {each:.1f} MiB each, or {less:.1f} where "
                 f"they compute twice (recompute_above: {self.settings.keep} tokens)"
@@ -180,7 +180,7 @@ def plan(
         found = estimate(settings, pack, again)
         packs = math.ceil(settings.rows_per_step / shape.rows)
         ways = strategies(settings, _on_gpu(settings, pack, again, found), packs, gpus, gpu_memory)
-        return Plan(settings, found, None, None, ways, activations(settings, pack))
+        return Plan(settings, found, None, None, ways, blocks_keep(settings, pack))
     tokenizer, end_token_id, bound = load_tokenizer(settings.model)
     packing = not slides(model_config(settings.model))
     material = read_material(data, tokenizer, end_token_id, bound, settings, packing)
@@ -204,14 +204,14 @@ def plan(
     short = timing(settings, _REPLY.pack()) if timed and replies else None
     packs = math.ceil((work.packs + work.replies) / work.steps)
     ways = strategies(settings, _on_gpu(settings, pack, again, found), packs, gpus, gpu_memory)
-    return Plan(settings, found, work, measured, ways, activations(settings, pack), short)
+    return Plan(settings, found, work, measured, ways, blocks_keep(settings, pack), short)
 
 
 def _on_gpu(settings: TrainSettings, pack: Pack, again: bool, here: Estimate) -> Estimate:
     """The same in bfloat16, which GPUs have and this machine may not."""
     if settings.bfloat16 != "auto" or precision.has_bfloat16():
         return here
-    return estimate(settings.model_copy(update={"bfloat16": "on"}), pack, again, heap=False)
+    return estimate(settings.model_copy(update={"bfloat16": "on"}), pack, again)
 
 
 def strategies(

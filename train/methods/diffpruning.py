@@ -88,15 +88,10 @@ class DiffPruning:
 
         Fixed gates are so far up or down that they are 1 or 0 whatever is drawn.
         """
-        wanted = max(1, round(self.density * sum(one.gate.numel() for one in self.gated.values())))
-        largest = torch.zeros(0)
-        for one in self.gated.values():  # one by one: a copy of all would be the run's peak
-            sizes = self._size(one).flatten()
-            largest = torch.cat([largest.to(sizes), sizes[sizes > 0]])
-            largest = largest.topk(min(wanted, len(largest)), sorted=False).values
-        least = largest.min() if len(largest) else torch.inf
+        sizes = torch.cat([self._size(one).flatten() for one in self.gated.values()])
+        least = sizes.kthvalue(max(1, round(len(sizes) * (1 - self.density)))).values
         for one in self.gated.values():
-            one.gate.copy_(torch.where(self._size(one) >= least, 1.0, -1.0))
+            one.gate.copy_(torch.where(self._size(one) > least, 1.0, -1.0))
             one.difference.div_(FASTER)
             one.scale = FASTER
 
